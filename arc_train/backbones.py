@@ -30,7 +30,7 @@ class Backbone:
     name: str
     model: str
     weights: str = "timm"
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict, hash=False)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 

@@ -134,6 +134,11 @@ class PackRun:
         self._features: Tensor | None = None
 
     @property
+    def train_images(self) -> int:
+        """Images a trial trains on in an epoch."""
+        return len(self._train)
+
+    @property
     def done(self) -> bool:
         """Whether no trial is left in training."""
         return self.epoch >= self.recipe.epochs or not self.pack.members
@@ -166,6 +171,11 @@ class PackRun:
         validated = None
         if self._val is not None and (last or self.epoch in self.rungs):
             validated = self._evaluate(self._val)
+            lost = [i for i, (loss, _) in enumerate(validated) if not math.isfinite(loss)]
+            note = f"validation loss not finite at epoch {self.epoch}"
+            outcomes += self._end(lost, "diverged", note)
+            left = [i for i in range(len(validated)) if i not in lost]
+            validated, totals = [validated[i] for i in left], totals[left]
         train_losses = (totals / len(self._train)).tolist()
         for i, member in enumerate(self.pack.members):
             val_loss, accuracy = validated[i] if validated else (None, None)
@@ -252,6 +262,8 @@ class PackRun:
 
     def _end(self, indices: Sequence[int], status: str, note: str) -> list[Outcome]:
         """Take trials out of the pack."""
+        if not indices:
+            return []
         self._share_time()
         outcomes = [self._outcome(i, status, note) for i in sorted(indices)]
         self.pack.keep([i for i in range(len(self.pack.members)) if i not in set(indices)])

@@ -15,6 +15,7 @@ from arc_train.backbones import exists as timm_knows
 from arc_train.backbones import names as backbone_names
 from arc_train.errors import InputError
 from arc_train.methods import METHODS, default_spaces
+from arc_train.tasks.cache import default_folder
 from arc_train.tasks.catalog import catalog, groups
 from orchestrator.space import Space, grid_configs, parse
 
@@ -135,6 +136,16 @@ class Spec(_Part):
     def folder(self) -> Path:
         """The sweep's folder, `<storage>/<name>`."""
         return Path(self.storage).expanduser() / self.name
+
+    @property
+    def data_root(self) -> Path | None:
+        """The folder that holds the tasks' folders."""
+        return Path(self.data.root).expanduser() if self.data.root else None
+
+    @property
+    def cache_folder(self) -> Path:
+        """The node's cache of decoded images."""
+        return Path(self.data.cache).expanduser() if self.data.cache else default_folder()
 
 
 DEFAULT_BACKBONE = "vit_base_patch16_224.augreg_in21k"

@@ -1,0 +1,194 @@
+"""Spec -> plan: the studies, their trials and packs, and what they cost; nothing runs here."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from arc_train.seeding import seed_of
+from arc_train.training import Halving
+from orchestrator.space import grid_configs, random_configs
+from orchestrator.spec import Spec
+
+Config = dict[str, float]
+
+
+@dataclass(frozen=True, order=True)
+class Study:
+    """One hyperparameter-search problem."""
+
+    backbone: str
+    method: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"{self.backbone}/{self.method}/{self.task}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration to train, with everything that its draws are seeded by.
+
+    seed: initialisation and dropout. order_seed: order of the batches.
+    """
+
+    id: str
+    config: Config
+    seed: int
+    init_seed: int
+    order_seed: int
+
+
+@dataclass(frozen=True)
+class PackPlan:
+    """Trials of one study that train together: what one Ray Tune trial runs."""
+
+    id: str
+    kind: str
+    study: Study
+    trials: tuple[Trial, ...]
+
+    def record(self) -> dict[str, Any]:
+        """As plain data, for the pack's file and for the worker."""
+        return asdict(self)
+
+    @staticmethod
+    def of(record: Mapping[str, Any]) -> "PackPlan":
+        """From plain data."""
+        trials = tuple(Trial(**trial) for trial in record["trials"])
+        return PackPlan(record["id"], record["kind"], Study(**record["study"]), trials)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Fingerprints of what the trials are made from: by backbone name, by task."""
+
+    backbones: Mapping[str, str]
+    tasks: Mapping[str, str]
+
+
+def studies(spec: Spec) -> list[Study]:
+    """All studies, in blocks by task, so that a node's cache of a task stays warm."""
+    return [
+        Study(backbone.name, method, task)
+        for task in spec.tasks
+        for backbone in spec.backbones
+        for method in spec.methods
+    ]
+
+
+def configs(spec: Spec, study: Study) -> list[Config]:
+    """The configurations a study tries."""
+    space = spec.space(study.method)
+    if spec.search.algorithm == "grid":
+        return grid_configs(space)
+    return random_configs(space, seed_of(spec.seed, study, "configs"), spec.search.trials)
+
+
+def search_trials(spec: Spec, study: Study, identity: Identity) -> list[Trial]:
+    """The trials of a study's search. They share the order of batches."""
+    order = seed_of(spec.seed, study, "order")
+    return [
+        Trial(
+            id=_trial_id(spec, study, identity, "search", config, spec.seed),
+            config=config,
+            seed=spec.seed,
+            init_seed=seed_of(spec.seed, study, json.dumps(config, sort_keys=True), "search"),
+            order_seed=order,
+        )
+        for config in configs(spec, study)
+    ]
+
+
+def final_trials(spec: Spec, study: Study, identity: Identity, config: Config) -> list[Trial]:
+    """The finals of a study's winner, one for each seed.
+
+    A seed changes everything drawn: initialisation, dropout and the order of batches. With a
+    shared order the spread over seeds would be understated (to zero for a linear probe).
+    """
+    return [
+        Trial(
+            id=_trial_id(spec, study, identity, "final", config, seed),
+            config=config,
+            seed=seed,
+            init_seed=seed_of(spec.seed, study, "final", seed),
+            order_seed=seed_of(spec.seed, study, "final order", seed),
+        )
+        for seed in spec.finals.seeds
+    ]
+
+
+def pack(kind: str, study: Study, trials: Sequence[Trial]) -> PackPlan:
+    """A pack named by its trials."""
+    digest = hashlib.sha256("|".join(trial.id for trial in trials).encode()).hexdigest()
+    return PackPlan(digest[:16], kind, study, tuple(trials))
+
+
+def split(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
+    """Trials in packs of at most `size`, as even as possible: halving wants company."""
+    count = -(-len(trials) // size)
+    for i in range(count):
+        yield trials[i * len(trials) // count : (i + 1) * len(trials) // count]
+
+
+def halving(spec: Spec) -> Halving | None:
+    """The sweep's rungs."""
+    rungs = spec.search.halving
+    return Halving(rungs.start, rungs.eta) if rungs else None
+
+
+def _trial_id(
+    spec: Spec, study: Study, identity: Identity, kind: str, config: Config, seed: int
+) -> str:
+    """16 hex digits of everything that determines the trial's result."""
+    determined_by = {
+        "kind": kind,
+        "study": asdict(study),
+        "config": {name: float(value) for name, value in config.items()},
+        "seed": [spec.seed, seed],
+        "training": spec.training.model_dump(),
+        "halving": spec.search.halving and spec.search.halving.model_dump(),
+        "final_on": spec.protocol.final_on if kind == "final" else None,
+        "normalise": spec.data.normalise,
+        "backbone": identity.backbones[study.backbone],
+        "data": identity.tasks[study.task],
+    }
+    return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a sweep costs at most: every count of images is one pass of one image by one trial."""
+
+    studies: int
+    search_trials: int
+    final_trials: int
+    packs: int
+    images_trained: int
+    images_validated: int
+    images_tested: int
+
+
+def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
+    """Count before anything runs; sizes: task -> images of (train, val, test)."""
+    search = finals = packs = trained = validated = tested = 0
+    rungs = halving(spec)
+    for study in studies(spec):
+        train, val, test = sizes[study.task]
+        trials = range(len(configs(spec, study)))
+        seeds = len(spec.finals.seeds)
+        search += len(trials)
+        finals += seeds
+        for start in split(trials, spec.pack.size):  # type: ignore[arg-type]
+            packs += 1
+            alive, epoch = len(start), 0
+            for rung in [*(rungs.rungs(spec.training.epochs) if rungs else []), spec.training.epochs]:
+                trained += alive * (rung - epoch) * train
+                validated += alive * val
+                alive, epoch = max(1, alive // (rungs.eta if rungs else 1)), rung
+        packs += -(-seeds // spec.pack.size)
+        train += val if spec.protocol.final_on == "train+val" else 0
+        trained += seeds * spec.training.epochs * train
+        tested += seeds * test
+    return Cost(len(studies(spec)), search, finals, packs, trained, validated, tested)

@@ -1,0 +1,160 @@
+"""What a person sees while a sweep runs: a live table on a terminal, lines elsewhere.
+
+Only shows: nothing depends on it, and a fault in it never reaches the sweep.
+"""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.folder import Result
+from orchestrator.plan import PackPlan, Study
+from orchestrator.search import SweepSearch
+
+ROWS = 14
+
+
+class Progress:
+    """The display of one run on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._running: dict[str, tuple[PackPlan, Mapping[str, Any]]] = {}
+        self._best: dict[Study, Result] = {}
+        self._counts: Counter[str] = Counter()
+        self._images = 0
+        self._started = time.monotonic()
+        self._search: SweepSearch | None = None
+        self._live: Live | None = None
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(Text(text, style="dim"))
+
+    @contextlib.contextmanager
+    def decoding(self, task: str) -> Iterator[Callable[[int], None]]:
+        """Counts decoded images; quiet when there is nothing to decode."""
+        count = 0
+        status = None
+
+        def decoded(images: int) -> None:
+            nonlocal count, status
+            count += images
+            if count % 200 == 0 and self.console.is_terminal:
+                if status is None:
+                    status = self.console.status("")
+                    status.start()
+                status.update(f"preparing {task}: {count} images")
+
+        try:
+            yield decoded
+        finally:
+            if status is not None:
+                status.stop()
+        if count:
+            self.say(f"prepared {task}: {count} images")
+
+    @contextlib.contextmanager
+    def sweep(self, search: SweepSearch) -> Iterator[None]:
+        """Show the sweep until the block ends."""
+        self._search = search
+        self._started = time.monotonic()
+        self._bar = self._bars.add_task("studies", total=len(search.studies))
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(self._view(), console=self.console, refresh_per_second=4) as live:
+            self._live = live
+            yield
+            self._refresh()
+        self._live = None
+
+    def pack_started(self, plan: PackPlan) -> None:
+        """A pack was handed to the cluster."""
+        self._running[plan.id] = (plan, {"epoch": 0, "alive": len(plan.trials)})
+        self._refresh()
+
+    def pack_reported(
+        self, plan: PackPlan, report: Mapping[str, Any], ended: list[Result]
+    ) -> None:
+        """A pack moved on; `ended` are the trials that have a result now."""
+        self._running[plan.id] = (plan, report)
+        self._images += report["images"]
+        self._ended(plan, ended)
+        if report["done"]:
+            del self._running[plan.id]
+            if not self.console.is_terminal:
+                self._line(plan, ended)
+        self._refresh()
+
+    def pack_failed(self, plan: PackPlan, failed: list[Result]) -> None:
+        """A pack was given up."""
+        self._running.pop(plan.id, None)
+        self._ended(plan, failed)
+        self.console.print(
+            Text(f"FAILED {plan.kind} {plan.study}: {len(failed)} trials", style="bold red")
+        )
+        self._refresh()
+
+    def _ended(self, plan: PackPlan, results: list[Result]) -> None:
+        for result in results:
+            self._counts[result["status"]] += 1
+            key = "val_accuracy" if plan.kind == "search" else "test_accuracy"
+            best = self._best.get(plan.study)
+            if result["status"] != "done" or result[key] is None:
+                continue
+            if best is None or best["kind"] != plan.kind or result[key] > best[key]:
+                self._best[plan.study] = result
+
+    def _line(self, plan: PackPlan, ended: list[Result]) -> None:
+        best = self._best.get(plan.study)
+        score = f", {_score(best)}" if best else ""
+        self.console.print(f"{plan.kind} {plan.study}: {len(plan.trials)} trials{score}")
+
+    def _refresh(self) -> None:
+        if self._search is not None:
+            done = sum(study.complete for study in self._search.studies)
+            self._bars.update(self._bar, completed=done)
+        if self._live is not None:
+            self._live.update(self._view())
+
+    def _view(self) -> Group:
+        seconds = max(1e-9, time.monotonic() - self._started)
+        counts = "  ".join(f"{count} {status}" for status, count in sorted(self._counts.items()))
+        rate = f"{self._images / seconds:,.0f} training images/s"
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("study", "now", "best so far"):
+            table.add_column(column, no_wrap=True)
+        running = {plan.study: (plan, report) for plan, report in self._running.values()}
+        shown = list(running) + [s for s in reversed(self._best) if s not in running]
+        for study in shown[:ROWS]:
+            now = ""
+            if study in running:
+                plan, report = running[study]
+                now = f"{plan.kind}, epoch {report['epoch']}, {report['alive']} in training"
+            best = self._best.get(study)
+            table.add_row(str(study), now, _score(best) if best else "")
+        return Group(self._bars, Text(f"trials: {counts or 'none yet'}   {rate}"), table)
+
+
+def _score(result: Result) -> str:
+    if result["kind"] == "final":
+        return f"test {result['test_accuracy']:.1f} %"
+    config = "  ".join(f"{name} {value:g}" for name, value in result["config"].items())
+    return f"val {result['val_accuracy']:.1f} %  ({config})"

@@ -1,0 +1,41 @@
+"""Where a result comes from: the code, the packages, the device."""
+
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from orchestrator import __version__
+
+PACKAGES = ("torch", "timm", "numpy", "pillow", "ray")
+
+
+@cache
+def code_version() -> dict[str, str | None]:
+    """This project's version and, in a git checkout, its commit ("+" where it was changed)."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", str(here.parent))
+    except (OSError, subprocess.CalledProcessError):
+        return {"version": __version__, "git": None}
+    return {"version": __version__, "git": commit + ("+" if changed else "")}
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on, and Python's."""
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in PACKAGES}
+
+
+def device_name(device: torch.device) -> str:
+    """The accelerator's name, or "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,237 @@
+"""Runs a sweep: checks, prepares, drives one Tuner, and ends with the leaderboard.
+
+Running is making the files that are missing, so the same command resumes whatever ended how.
+"""
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from arc_train import adapt, backbones
+from arc_train.errors import InputError
+from arc_train.tasks import cache
+from arc_train.tasks.catalog import catalog
+from arc_train.tasks.sources import SPLITS, open_source
+from orchestrator import leaderboard
+from orchestrator.folder import SweepFolder, write_atomically
+from orchestrator.plan import Identity, PackPlan, studies
+from orchestrator.progress import Progress
+from orchestrator.search import SweepSearch
+from orchestrator.spec import Spec, dump
+from orchestrator.tracking import Tracker, resolve_mode
+
+# What may not change in a sweep's folder: results made otherwise can't stand in one table.
+FIXED = ("seed", "backbones", "training", "protocol")
+FIXED_IN = {"search": ("algorithm", "halving", "space"), "data": ("normalise",)}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a sweep ended: its leaderboard, and trials by status."""
+
+    board: dict[str, Any]
+    statuses: Mapping[str, int]
+    trained: int
+    interrupted: bool
+    problem: str | None
+
+
+def run(spec: Spec, progress: Progress) -> Ended:
+    """Run what is missing of a sweep.
+
+    Raises:
+        InputError: bad data, a checkpoint that doesn't fit, a folder that another driver works
+            in or that holds another sweep's results.
+    """
+    folder = SweepFolder(spec.folder)
+    folder.create()
+    with _locked(folder):
+        _check_folder(spec, folder)
+        identity = prepare(spec, progress)
+        _check_results(spec, folder, identity)
+        write_atomically(folder.spec, dump(spec).encode())
+        search = SweepSearch(spec, identity, folder)
+        tracker = Tracker(
+            folder.path,
+            spec.name,
+            resolve_mode(spec.wandb.mode),
+            spec.wandb.project,
+            spec.wandb.entity,
+        )
+        before = folder.results()
+        for result in before.values():
+            tracker.log(result)
+        problem, interrupted = None, False
+        if not search.complete:
+            interrupted, problem = _tune(spec, folder, identity, search, tracker, progress)
+        tracker.close(timeout=10 if interrupted else None)
+        board = project(spec, folder)
+        results = folder.results()
+        statuses: dict[str, int] = {}
+        for result in results.values():
+            statuses[result["status"]] = statuses.get(result["status"], 0) + 1
+        trained = sum(1 for trial in results if before.get(trial) != results[trial])
+        return Ended(board, statuses, trained, interrupted, problem or tracker.problem)
+
+
+def project(spec: Spec, folder: SweepFolder) -> dict[str, Any]:
+    """Write the leaderboard's files from the result files; returns leaderboard.json's content."""
+    results = list(folder.results().values())
+    tasks = catalog()
+    board = leaderboard.leaderboard(
+        spec.name,
+        spec.protocol.model_dump(),
+        results,
+        [(s.backbone, s.method, s.task) for s in studies(spec)],
+        {task: tasks[task].group for task in spec.tasks},
+        spec.finals.seeds,
+    )
+    leaderboard.write(folder.path, board, results)
+    return board
+
+
+def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:
+    """Images per split, from the lists where they can be read, else of the published split."""
+    sizes = {}
+    for key in spec.tasks:
+        task = catalog()[key]
+        try:
+            source = open_source(task, spec.data_root)
+        except InputError:
+            sizes[key] = (task.train, task.val, task.test)
+        else:
+            train, val, test = (source.size(split) for split in SPLITS)
+            sizes[key] = (train, val, test)
+    return sizes
+
+
+def prepare(spec: Spec, progress: Progress) -> Identity:
+    """Check everything that could stop a trial, and fill this node's cache, before any starts."""
+    prints, sides = {}, {}
+    for entry in spec.backbones:
+        backbone = entry.backbone()
+        progress.say(f"checking backbone {backbone.name}")
+        model = backbones.build(backbone)
+        sides[backbone.name] = backbones.input_size(model)
+        prints[backbone.name] = backbones.fingerprint(backbone)
+        _check_methods(spec, entry.name, model)
+    for task in spec.tasks:  # all lists first: a wrong line is found before hours of decoding
+        open_source(catalog()[task], spec.data_root)
+    tasks = {}
+    for task in spec.tasks:
+        for side in sorted(set(sides.values())):
+            with progress.decoding(task) as decoded:
+                entry = cache.prepare(
+                    catalog()[task], spec.data_root, side, spec.cache_folder, decoded
+                )
+            tasks[task] = entry.fingerprint
+    return Identity(prints, tasks)
+
+
+def _tune(
+    spec: Spec,
+    folder: SweepFolder,
+    identity: Identity,
+    search: SweepSearch,
+    tracker: Tracker,
+    progress: Progress,
+) -> tuple[bool, str | None]:
+    """Drive the Tuner; returns (interrupted, problem)."""
+    from orchestrator.tuner import Reports, drive  # Ray is slow to import
+
+    def started(plan: PackPlan) -> None:
+        progress.pack_started(plan)
+
+    def reported(plan: PackPlan, report: Mapping[str, Any]) -> None:
+        ended = [folder.result(trial) for trial in report["ended"]]
+        for result in ended:
+            if result is not None:
+                tracker.log(result)
+        progress.pack_reported(plan, report, [result for result in ended if result])
+
+    def failed(plan: PackPlan, results: list[dict[str, Any]]) -> None:
+        for result in results:
+            tracker.log(result)
+        progress.pack_failed(plan, results)
+
+    with progress.sweep(search):
+        try:
+            with _terminates():
+                drive(spec, folder, identity, search, Reports(started, reported, failed))
+        except KeyboardInterrupt:
+            return True, None
+    return False, None
+
+
+@contextlib.contextmanager
+def _terminates() -> Iterator[None]:
+    """SIGTERM ends a sweep the way Ctrl-C does: everything stays resumable."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def _locked(folder: SweepFolder) -> Iterator[None]:
+    lock = FileLock(folder.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another arc-sweep run is working in {folder.path}; wait for it, or give this sweep "
+            "another name"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_folder(spec: Spec, folder: SweepFolder) -> None:
+    """Refuse to continue a sweep under other rules."""
+    if not folder.spec.exists():
+        return
+    try:
+        old = yaml.safe_load(folder.spec.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{folder.spec} is damaged: {error}") from error
+    new = spec.model_dump(mode="json")
+    changed = [key for key in FIXED if old.get(key) != new[key]]
+    for part, keys in FIXED_IN.items():
+        changed += [f"{part}.{k}" for k in keys if old.get(part, {}).get(k) != new[part][k]]
+    if changed and any(folder.trials.glob("*.json")):
+        raise InputError(
+            f"{folder.path} holds results of a sweep with another {', '.join(changed)}; give this "
+            "sweep another name or storage, or delete that folder"
+        )
+
+
+def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
+    """Refuse to put results of other images into one table with new ones."""
+    for result in folder.results().values():
+        expected = identity.tasks.get(result["task"])
+        if expected and result["data"]["fingerprint"] != expected:
+            raise InputError(
+                f"{folder.path} holds results of {result['task']} made from other images "
+                f"(fingerprint {result['data']['fingerprint']}, now {expected}); give this sweep "
+                "another name or storage"
+            )
+
+
+def _check_methods(spec: Spec, name: str, model: Any) -> None:
+    for method in spec.methods:
+        try:
+            adapt(model, method, 2)
+        except InputError as error:
+            raise InputError(f"method {method!r} can't adapt backbone {name!r}: {error}") from error

@@ -1,0 +1,167 @@
+"""The one Ray Tuner of a sweep: a searcher that routes packs to workers, and nothing more.
+
+Tune keeps no state that we need: its own experiment files go to a scratch folder and are dropped.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from orchestrator.folder import Result, SweepFolder
+from orchestrator.plan import Identity, PackPlan
+from orchestrator.search import SweepSearch
+from orchestrator.spec import Spec
+from orchestrator.worker import PackWorker, failed_result
+
+_ENVIRONMENT = {
+    # Its loggers would write csv, json and tensorboard files per pack and keep them in memory.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ctrl-C is ours: it must end with a resumable folder, not with advice on Tuner.restore.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What the driver wants to be told, on Tune's thread: each must return quickly."""
+
+    started: Callable[[PackPlan], None]
+    reported: Callable[[PackPlan, Mapping[str, Any]], None]
+    failed: Callable[[PackPlan, list[Result]], None]
+
+
+def drive(
+    spec: Spec, folder: SweepFolder, identity: Identity, search: SweepSearch, reports: Reports
+) -> None:
+    """Run packs until the search is complete."""
+    with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
+        need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
+        searcher = _RoutedSearcher(spec, folder, identity, search, reports)
+        tune.Tuner(
+            tune.with_resources(PackWorker, need),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                # One pack more than fits: it waits on the cluster, not for the driver.
+                max_concurrent_trials=_slots(need) + 1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=spec.resources.max_failures),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
+                callbacks=[_Watch(searcher)],
+            ),
+        ).fit()
+
+
+class _RoutedSearcher(Searcher):
+    """Hands Tune the next pack of whichever study is ready."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        folder: SweepFolder,
+        identity: Identity,
+        search: SweepSearch,
+        reports: Reports,
+    ) -> None:
+        super().__init__(metric="epoch", mode="max")
+        self._folder, self._identity = folder, identity
+        self._search, self.reports = search, reports
+        self._spec = spec.model_dump(mode="json")
+        self.packs: dict[str, PackPlan] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of the next pack; None when none can start yet; FINISHED at the end."""
+        if self._search.complete:
+            finished: str = Searcher.FINISHED
+            return finished
+        plan = self._search.next()
+        if plan is None:
+            return None
+        self.packs[trial_id] = plan
+        self.reports.started(plan)
+        return {
+            "pack": plan.record(),
+            "spec": self._spec,
+            "folder": str(self._folder.path.resolve()),
+            "fingerprint": self._identity.tasks[plan.study.task],
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """A pack ended; what its worker left undone is marked as failed."""
+        plan = self.packs[trial_id]
+        missing = [t for t in plan.trials if self._folder.result(t.id) is None]
+        if missing:
+            fingerprint = self._identity.tasks[plan.study.task]
+            note = "its worker failed; the reason stands in the sweep's log"
+            failed = [failed_result(plan, trial, fingerprint, note) for trial in missing]
+            for entry in failed:
+                self._folder.write_result(entry)
+            self.reports.failed(plan, failed)
+        self._search.ended(plan)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the sweep folder is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Watch(tune.Callback):
+    """Passes the workers' reports on."""
+
+    def __init__(self, searcher: _RoutedSearcher) -> None:
+        self._searcher = searcher
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A step of a pack."""
+        self._searcher.reports.reported(self._searcher.packs[trial.trial_id], result)
+
+
+def _slots(need: Mapping[str, float]) -> int:
+    have = ray.cluster_resources()
+    fits = [have.get(kind.upper(), 0) / amount for kind, amount in need.items() if amount]
+    return max(1, int(min(fits)))
+
+
+@contextlib.contextmanager
+def _ray() -> Iterator[None]:
+    """A cluster: the running one (RAY_ADDRESS, or this node's), else one of our own."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    ray.init(
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        ignore_reinit_error=True,
+    )
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,235 @@
+"""The worker: a Ray Tune class Trainable that runs one pack after another.
+
+With reused actors the process keeps its frozen backbone between packs. What a pack needs to go on
+lies in the sweep folder, so it makes no difference who died: the worker, its node or the driver.
+"""
+
+import io
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from ray import tune
+from torch import nn
+
+from arc_train import backbones
+from arc_train.backbones import Backbone
+from arc_train.errors import InputError
+from arc_train.pack import Member
+from arc_train.tasks import cache
+from arc_train.tasks.catalog import catalog
+from arc_train.tasks.views import final_data, search_data
+from arc_train.training import Images, Outcome, PackRun, Recipe
+from orchestrator.folder import Result, SweepFolder, write_atomically
+from orchestrator.plan import PackPlan, Trial, halving
+from orchestrator.provenance import code_version, device_name, package_versions
+from orchestrator.spec import Spec
+
+# A report to Tune costs some milliseconds: short epochs are run several to a step.
+REPORT_SECONDS = 1.0
+# Checkpoints may take this share of the time at most; a small pack is saved after every step.
+CHECKPOINT_SHARE = 0.05
+
+
+class PackWorker(tune.Trainable):
+    """Runs the pack in `config`; a step is at least one epoch."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Start the first pack on this worker."""
+        threads = max(1, int(config["spec"]["resources"]["cpu"]))
+        torch.set_num_threads(threads)
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another pack in the same process."""
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train for a while; write the results of the trials that ended."""
+        return self.pack.advance(REPORT_SECONDS)
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self.pack = RunningPack(
+            Spec.model_validate(config["spec"]),
+            PackPlan.of(config["pack"]),
+            SweepFolder(config["folder"]),
+            config["fingerprint"],
+        )
+
+
+class RunningPack:
+    """A pack on this process: its training, its checkpoint and its result files."""
+
+    def __init__(self, spec: Spec, plan: PackPlan, folder: SweepFolder, fingerprint: str) -> None:
+        self.spec, self.plan, self.folder = spec, plan, folder
+        study = plan.study
+        backbone = next(b for b in spec.backbones if b.name == study.backbone).backbone()
+        device = torch.device("cuda" if spec.resources.gpu and torch.cuda.is_available() else "cpu")
+        model = _frozen(backbone, device)
+        task = catalog()[study.task]
+        self.entry = cache.prepare(
+            task, spec.data_root, backbones.input_size(model), spec.cache_folder
+        )
+        if self.entry.fingerprint != fingerprint:
+            raise InputError(
+                f"{study.task}: this node's images differ from those of the driver "
+                f"(fingerprint {self.entry.fingerprint}, not {fingerprint})"
+            )
+        mean, std = backbones.statistics(backbone, model, spec.data.normalise)
+        self._final = None
+        if plan.kind == "search":
+            data = search_data(self.entry)
+            train, val = data.train, data.val
+        else:
+            self._final = final_data(self.entry, spec.protocol.final_on, self._record_test_access)
+            train, val = self._final.train, None
+        training = spec.training
+        self.run = PackRun(
+            model,
+            study.method,
+            task.classes,
+            [Member(t.id, t.config, t.init_seed) for t in plan.trials],
+            [t.order_seed for t in plan.trials],
+            Recipe(training.epochs, training.batch_size, training.warmup_epochs, clip=training.clip),
+            Images(mean, std, device),
+            train,
+            val,
+            halving(spec),
+            spec.pack.chunk,
+        )
+        self._saved_at, self._save_cost = time.monotonic(), 0.0
+        checkpoint = folder.checkpoint(plan.id)
+        if checkpoint.exists():
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            self.run.load_state_dict(content)
+
+    def advance(self, seconds: float) -> dict[str, Any]:
+        """Run epochs for about `seconds`; returns a small report on the pack."""
+        started, ended, images = time.monotonic(), [], 0
+        while not self.run.done:
+            images += len(self.run.pack.members) * self.run.train_images
+            outcomes = self.run.run_epoch()
+            if not self.run.done:
+                ended += [self._write(outcome) for outcome in outcomes]
+                self._save()
+            else:
+                ended += self._finish(outcomes)
+            if time.monotonic() - started >= seconds:
+                break
+        if self.run.done:
+            self.folder.checkpoint(self.plan.id).unlink(missing_ok=True)
+        return {
+            "pack": self.plan.id,
+            "epoch": self.run.epoch,
+            "alive": len(self.run.pack.members),
+            "images": images,
+            "ended": [result["id"] for result in ended],
+            "done": self.run.done,
+        }
+
+    def _finish(self, outcomes: list[Outcome]) -> list[Result]:
+        """Write the last results; finals are tested here, once, and their adapters kept."""
+        tested: dict[str, tuple[float, float]] = {}
+        members = self.run.pack.members
+        if self._final is not None and members:
+            scores = self.run.test(self._final.open_test())
+            tested = {m.id: score for m, score in zip(members, scores, strict=True)}
+            for index, member in enumerate(members):
+                self._keep_adapter(index, member.id)
+        return [self._write(outcome, tested.get(outcome.id)) for outcome in outcomes]
+
+    def _keep_adapter(self, index: int, trial: str) -> None:
+        from safetensors.torch import save
+
+        metadata = {"format": "arc-sweep 1", **asdict(self.plan.study)}
+        tensors = {k: v.contiguous() for k, v in self.run.pack.state(index).items()}
+        path = self.folder.adapters / f"{trial}.safetensors"
+        write_atomically(path, save(tensors, metadata))
+
+    def _write(self, outcome: Outcome, tested: tuple[float, float] | None = None) -> Result:
+        trial = next(t for t in self.plan.trials if t.id == outcome.id)
+        result = {
+            "id": trial.id,
+            "kind": self.plan.kind,
+            **asdict(self.plan.study),
+            "config": trial.config,
+            "seed": trial.seed,
+            "epochs_run": outcome.epochs_run,
+            "status": outcome.status,
+            "note": outcome.note,
+            "val_accuracy": outcome.val_accuracy,
+            "val_loss": outcome.val_loss,
+            "test_accuracy": tested[1] if tested else None,
+            "trainable_params": outcome.trainable_params,
+            "adapter_params": outcome.adapter_params,
+            "curve": outcome.curve,
+            "seconds": outcome.seconds,
+            "data": {"variant": self.entry.variant, "fingerprint": self.entry.fingerprint},
+            "code": code_version(),
+            "packages": package_versions(),
+            "device": device_name(self.run.pack.device),
+        }
+        self.folder.write_result(result)
+        return result
+
+    def _save(self) -> None:
+        """Save the pack, unless saving would take more than its share of the time."""
+        now = time.monotonic()
+        if (now - self._saved_at) * CHECKPOINT_SHARE < self._save_cost:
+            return
+        buffer = io.BytesIO()
+        torch.save(self.run.state_dict(), buffer)
+        write_atomically(self.folder.checkpoint(self.plan.id), buffer.getvalue())
+        self._saved_at = time.monotonic()
+        self._save_cost = self._saved_at - now
+
+    def _record_test_access(self) -> None:
+        self.folder.record_test_access(
+            {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "task": self.plan.study.task,
+                "study": str(self.plan.study),
+                "pack": self.plan.id,
+                "trials": [member.id for member in self.run.pack.members],
+                "process": os.getpid(),
+            }
+        )
+
+
+_held: dict[Backbone, nn.Module] = {}
+
+
+def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
+    """The backbone, kept in memory between the packs of this process; one at a time."""
+    if backbone not in _held:
+        _held.clear()
+        _held[backbone] = backbones.build(backbone).to(device)
+    return _held[backbone]
+
+
+def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) -> Result:
+    """What the driver writes for a trial whose pack could not be run."""
+    return {
+        "id": trial.id,
+        "kind": plan.kind,
+        **asdict(plan.study),
+        "config": trial.config,
+        "seed": trial.seed,
+        "epochs_run": 0,
+        "status": "failed",
+        "note": error,
+        "val_accuracy": None,
+        "val_loss": None,
+        "test_accuracy": None,
+        "trainable_params": None,
+        "adapter_params": None,
+        "curve": [],
+        "seconds": 0.0,
+        "data": {"variant": None, "fingerprint": fingerprint},
+        "code": code_version(),
+        "packages": package_versions(),
+        "device": None,
+    }
