@@ -16,7 +16,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
 from arc_train.adaptation import Adapted, adapt, trainable
-from arc_train.seeding import generator, seed_of
+from arc_train.seeding import seed_of
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
@@ -87,8 +87,13 @@ class Pack:
     @staticmethod
     def _alone(backbone: nn.Module, method: str, num_classes: int, member: Member) -> Adapted:
         hyper = {k: v for k, v in member.config.items() if k not in OPTIMISER}
-        draws = generator(member.seed, "init")
+        draws = torch.Generator().manual_seed(Pack.init_seed(member))
         return adapt(backbone, method, num_classes, generator=draws, **hyper)
+
+    @staticmethod
+    def init_seed(member: Member) -> int:
+        """The seed of a trial's initial adapter."""
+        return seed_of(member.seed, "init")
 
     def _flatten(self, state: Mapping[str, Tensor]) -> Tensor:
         parts = []

@@ -106,9 +106,8 @@ def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from orchestrator.plan import cost
+    from orchestrator.plan import cost, task_sizes
     from orchestrator.spec import load
-    from orchestrator.sweep import task_sizes
 
     spec = load(options.spec, options.overrides)
     counts = asdict(cost(spec, task_sizes(spec)))

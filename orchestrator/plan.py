@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from arc_train.errors import InputError
 from arc_train.seeding import seed_of
+from arc_train.tasks.catalog import catalog
+from arc_train.tasks.sources import SPLITS, open_source
 from arc_train.training import Halving
 from orchestrator.space import grid_configs, random_configs
 from orchestrator.spec import Spec
@@ -155,6 +158,21 @@ def _trial_id(
         "data": identity.tasks[study.task],
     }
     return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:
+    """Images per split, from the lists where they can be read, else of the published split."""
+    sizes = {}
+    for key in spec.tasks:
+        task = catalog()[key]
+        try:
+            source = open_source(task, spec.data_root)
+        except InputError:
+            sizes[key] = (task.train, task.val, task.test)
+        else:
+            train, val, test = (source.size(split) for split in SPLITS)
+            sizes[key] = (train, val, test)
+    return sizes
 
 
 @dataclass(frozen=True)

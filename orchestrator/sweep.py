@@ -16,7 +16,7 @@ from arc_train import adapt, backbones
 from arc_train.errors import InputError
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
-from arc_train.tasks.sources import SPLITS, open_source
+from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
 from orchestrator.folder import SweepFolder, write_atomically
 from orchestrator.plan import Identity, PackPlan, studies
@@ -93,21 +93,6 @@ def project(spec: Spec, folder: SweepFolder) -> dict[str, Any]:
     )
     leaderboard.write(folder.path, board, results)
     return board
-
-
-def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:
-    """Images per split, from the lists where they can be read, else of the published split."""
-    sizes = {}
-    for key in spec.tasks:
-        task = catalog()[key]
-        try:
-            source = open_source(task, spec.data_root)
-        except InputError:
-            sizes[key] = (task.train, task.val, task.test)
-        else:
-            train, val, test = (source.size(split) for split in SPLITS)
-            sizes[key] = (train, val, test)
-    return sizes
 
 
 def prepare(spec: Spec, progress: Progress) -> Identity:

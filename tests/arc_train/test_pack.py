@@ -1,0 +1,200 @@
+"""A pack gives each trial what it would get alone."""
+
+import pytest
+import torch
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+
+from arc_train import adapt, adapter_state, fold, load_adapter
+from arc_train.adaptation import trainable
+from arc_train.methods import METHODS
+from arc_train.pack import Member, Pack
+
+
+@pytest.fixture(scope="module")
+def backbone() -> nn.Module:
+    torch.manual_seed(0)
+    return VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=5
+    ).eval()
+
+
+def batches(steps: int) -> list[tuple[Tensor, Tensor]]:
+    """Two batches in turn, so that there is something to learn."""
+    draws = torch.Generator().manual_seed(1)
+    two = [
+        (torch.randn(8, 3, 16, 16, generator=draws), torch.randint(0, 4, (8,), generator=draws))
+        for _ in range(2)
+    ]
+    return [two[step % 2] for step in range(steps)]
+
+
+def members(method: str, dropout: float = 0.0) -> list[Member]:
+    ranked = METHODS[method].ranked
+    configs = [
+        {"lr": 3e-3, "weight_decay": 0.0, "rank": 2},
+        {"lr": 1e-2, "weight_decay": 0.05, "rank": 7},
+        {"lr": 1e-3, "weight_decay": 0.01, "rank": 5},
+    ]
+    for config in configs:
+        if ranked:
+            config["dropout"] = dropout
+        else:
+            del config["rank"]
+    return [Member(f"trial{i}", config, seed=i) for i, config in enumerate(configs)]
+
+
+def losses(
+    backbone: nn.Module, method: str, trials: list[Member], steps: int = 50, chunk: int = 16
+) -> Tensor:
+    """[steps, T] losses of a pack."""
+    pack = Pack(backbone, method, 4, trials, chunk=chunk)
+    rows = []
+    for step, (images, labels) in enumerate(batches(steps)):
+        inputs = pack.model.features(images) if pack.head_only else images
+        rows.append(pack.train_step(inputs, labels, lr_scale=min(1.0, (step + 1) / 10)))
+    return torch.stack(rows)
+
+
+def alone(backbone: nn.Module, method: str, member: Member, steps: int = 50) -> Tensor:
+    """[steps] losses of one trial trained with torch's own AdamW and clipping."""
+    hyper = {k: v for k, v in member.config.items() if k not in ("lr", "weight_decay")}
+    draws = torch.Generator().manual_seed(Pack.init_seed(member))
+    model = adapt(backbone, method, 4, generator=draws, **hyper).train()
+    parameters = list(trainable(model).values())
+    optimiser = torch.optim.AdamW(
+        parameters, lr=member.config["lr"], weight_decay=member.config["weight_decay"]
+    )
+    rows = []
+    for step, (images, labels) in enumerate(batches(steps)):
+        optimiser.param_groups[0]["lr"] = member.config["lr"] * min(1.0, (step + 1) / 10)
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        rows.append(loss.detach())
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pack_of_mixed_ranks_trains_each_trial_as_torch_does_alone(
+    backbone: nn.Module, method: str
+) -> None:
+    packed = losses(backbone, method, members(method))
+    assert packed[-1].min() < 0.9 * packed[0].min(), "training must do something for this to mean much"
+    for index, member in enumerate(members(method)):
+        difference = (packed[:, index] - alone(backbone, method, member)).abs().max()
+        assert difference < 1e-4
+
+
+@pytest.mark.parametrize("method", ["arc", "arc_att"])
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_chunks_and_company_change_nothing_with_dropout_on(
+    backbone: nn.Module, method: str, chunk: int
+) -> None:
+    trials = members(method, dropout=0.3)
+    together = losses(backbone, method, trials, steps=20)
+    chunked = losses(backbone, method, trials, steps=20, chunk=chunk)
+    single = torch.cat([losses(backbone, method, [t], steps=20) for t in trials], dim=1)
+    assert (together - chunked).abs().max() < 1e-4
+    assert (together - single).abs().max() < 1e-4
+    without = losses(backbone, method, members(method), steps=20)
+    assert (together - without).abs().max() > 1e-3, "dropout must be on for this to mean anything"
+
+
+def test_padding_stays_exactly_zero(backbone: nn.Module) -> None:
+    pack = Pack(backbone, "arc", 4, members("arc", dropout=0.1))
+    for images, labels in batches(10):
+        pack.train_step(images, labels, 1.0)
+    down = pack._unflatten(pack.rows[0])["arc.attn.down"]
+    assert down.shape == (24, 7)
+    assert torch.count_nonzero(down[:, 2:]) == 0
+    assert pack.state(0)["arc.attn.down"].shape == (24, 2)
+
+
+def test_a_diverged_trial_leaves_the_others_alone(backbone: nn.Module) -> None:
+    trials = members("arc")
+    clean = losses(backbone, "arc", trials, steps=10)
+    broken = Member("broken", {**trials[1].config, "lr": float("inf")}, seed=9)
+    mixed = losses(backbone, "arc", [trials[0], broken, trials[2]], steps=10)
+    assert not torch.isfinite(mixed[-1, 1])
+    assert (mixed[:, [0, 2]] - clean[:, [0, 2]]).abs().max() < 1e-4
+
+
+def test_a_resumed_pack_is_bit_equal(backbone: nn.Module) -> None:
+    trials, data = members("arc", dropout=0.2), batches(20)
+    through = Pack(backbone, "arc", 4, trials)
+    for images, labels in data:
+        through.train_step(images, labels, 1.0)
+    first = Pack(backbone, "arc", 4, trials)
+    for images, labels in data[:7]:
+        first.train_step(images, labels, 1.0)
+    second = Pack(backbone, "arc", 4, trials)
+    second.load_state_dict(first.state_dict())
+    for images, labels in data[7:]:
+        second.train_step(images, labels, 1.0)
+    assert torch.equal(through.rows, second.rows)
+
+
+def test_dropping_trials_keeps_the_rest_on_course(backbone: nn.Module) -> None:
+    trials, data = members("arc"), batches(20)
+    whole = losses(backbone, "arc", trials, steps=20)
+    pack = Pack(backbone, "arc", 4, trials)
+    for step, (images, labels) in enumerate(data):
+        if step == 8:
+            pack.keep([2])
+        loss = pack.train_step(images, labels, min(1.0, (step + 1) / 10))
+    assert abs(loss[0] - whole[-1, 2]) < 1e-4
+
+
+def test_own_batches_per_trial_equal_separate_packs(backbone: nn.Module) -> None:
+    trials, data = members("arc")[:2], batches(10)
+    pack = Pack(backbone, "arc", 4, trials)
+    for (x0, y0), (x1, y1) in zip(data, reversed(data), strict=True):
+        both = pack.train_step(torch.stack([x0, x1]), torch.stack([y0, y1]), 1.0)
+    second = Pack(backbone, "arc", 4, [trials[1]])
+    for images, labels in reversed(data):
+        single = second.train_step(images, labels, 1.0)
+    assert abs(both[1] - single[0]) < 1e-4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trials_state_loads_into_an_adapted_model_with_the_same_logits(
+    backbone: nn.Module, method: str
+) -> None:
+    pack = Pack(backbone, method, 4, members(method))
+    data = batches(5)
+    for images, labels in data:
+        inputs = pack.model.features(images) if pack.head_only else images
+        pack.train_step(inputs, labels, 1.0)
+    images = data[0][0]
+    inputs = pack.model.features(images) if pack.head_only else images
+    logits = pack.logits(inputs)
+    hyper = {"rank": 7} if METHODS[method].ranked else {}
+    model = adapt(backbone, method, 4, **hyper).eval()
+    load_adapter(model, pack.state(1))
+    with torch.no_grad():
+        assert (model(images) - logits[1]).abs().max() < 1e-5
+        assert (fold(model)(images) - logits[1]).abs().max() < 1e-5
+    assert set(adapter_state(model)) == set(pack.state(1))
+
+
+def test_running_out_of_memory_halves_the_chunk_and_carries_on(
+    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = members("arc")
+    expected = losses(backbone, "arc", trials, steps=3)
+    pack = Pack(backbone, "arc", 4, trials, chunk=4)
+    seeds = pack._seeds
+
+    def limited(chunk: slice) -> Tensor:
+        if chunk.stop - chunk.start > 1:
+            raise torch.OutOfMemoryError("pretend")
+        return seeds(chunk)
+
+    monkeypatch.setattr(pack, "_seeds", limited)
+    for step, (images, labels) in enumerate(batches(3)):
+        got = pack.train_step(images, labels, (step + 1) / 10)
+    assert pack.chunk == 1
+    assert (got - expected[-1]).abs().max() < 1e-4
