@@ -1,4 +1,4 @@
-"""Backbones: any timm model, from timm's weights, a local checkpoint, or the embedded `arc_pico`."""
+"""Backbones: any timm model, from timm's weights, a checkpoint, or the embedded `arc_pico`."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from arc_train.errors import InputError
@@ -139,15 +140,14 @@ def vit_blocks(model: Any) -> list[Any]:
 def _load(model: Any, path: Path, name: str) -> None:
     if not path.is_file():
         raise InputError(f"backbone {name!r}: no weights file {path}")
+    state: Any
     try:
         if path.suffix == ".npz":
             _check_npz(model, path)
             model.load_pretrained(str(path))
             return
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: dict[str, Tensor] = load_file(path)
+            state = load_file(path)
         elif path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
             state = torch.load(path, map_location="cpu", weights_only=True)
         else:
@@ -161,8 +161,10 @@ def _load(model: Any, path: Path, name: str) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"backbone {name!r}: can't read weights {path}: {reason}") from error
     for wrapper in ("model", "state_dict", "model_state"):
-        if isinstance(state.get(wrapper), dict):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise InputError(f"backbone {name!r}: weights {path} is not a mapping of names to tensors")
     _load_state(model, state, f"backbone {name!r}: weights {path}")
 
 

@@ -69,7 +69,9 @@ class Pack:
         self.v = torch.zeros_like(self.rows)
         self.step = 0
         # The widest trial's model serves as the template that all rows are called through.
-        self.model = models[max(range(len(models)), key=lambda i: sum(map(_size, states[i].values())))]
+        self.model = models[
+            max(range(len(models)), key=lambda i: sum(map(_size, states[i].values())))
+        ]
         self.head_only = all(name.startswith("head.") for name in self.shapes)
         self._dropouts = {
             name: module
@@ -77,8 +79,8 @@ class Pack:
             if hasattr(module, "draws_seed")
         }
         for dropout in self._dropouts.values():
-            dropout.draws_seed = False  # type: ignore[assignment]
-            dropout.active = any(m.config.get("dropout", 0.1) > 0 for m in members)  # type: ignore[assignment]
+            dropout.draws_seed = False
+            dropout.active = any(m.config.get("dropout", 0.1) > 0 for m in members)
         self._rates = torch.tensor(
             [[float(d.rate) for d in _dropouts(model)] for model in models], device=self.device
         )
@@ -160,7 +162,9 @@ class Pack:
             call = vmap(lambda row, seed, rate: self._call(row, seed, rate, inputs))
             return call(rows, seeds, rates)
 
-        return torch.cat(self._by_chunks(lambda c: forward(self.rows[c], self._seeds(c), self._rates[c])))
+        return torch.cat(
+            self._by_chunks(lambda c: forward(self.rows[c], self._seeds(c), self._rates[c]))
+        )
 
     def _gradients(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         self.model.train()
@@ -209,7 +213,7 @@ class Pack:
         return torch.tensor(values, device=self.device)
 
     def _by_chunks(self, run: Callable[[slice], Any]) -> list[Any]:
-        """Run over all trials, `chunk` at a time; out of memory halves the chunk and tries again."""
+        """Run over all trials, `chunk` at a time; halves the chunk when memory runs out."""
         while True:
             try:
                 starts = range(0, len(self.members), self.chunk)

@@ -79,7 +79,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. Accuracies in percent; curve rows (epoch, train loss, val loss, val acc)."""
+    """How a trial ended.
+
+    Accuracies in percent; curve rows are (epoch, train loss, val loss, val accuracy).
+    """
 
     id: str
     status: str
@@ -255,9 +258,7 @@ class PackRun:
     def _losers(self, validated: Sequence[tuple[float, float]]) -> list[int]:
         """All but the best 1/eta (at least one): higher accuracy, then lower loss, then id."""
         ids = [member.id for member in self.pack.members]
-        ranking = sorted(
-            range(len(ids)), key=lambda i: (-validated[i][1], validated[i][0], ids[i])
-        )
+        ranking = sorted(range(len(ids)), key=lambda i: (-validated[i][1], validated[i][0], ids[i]))
         return ranking[max(1, len(ids) // self.eta) :]
 
     def _end(self, indices: Sequence[int], status: str, note: str) -> list[Outcome]:

@@ -160,7 +160,9 @@ def _tasks(options: argparse.Namespace) -> int:
         table.add_row(task.key, task.name, task.group, *(f"{size:,}" for size in sizes))
     console = Console()
     console.print(table)
-    console.print("groups: " + ", ".join(f"{name} ({len(keys)})" for name, keys in groups().items()))
+    console.print(
+        "groups: " + ", ".join(f"{name} ({len(keys)})" for name, keys in groups().items())
+    )
     return DONE
 
 

@@ -1,11 +1,11 @@
 """The sweep folder: the only truth of a sweep. Everything else is a projection of these files.
 
-    spec.yaml                     the spec as resolved
-    trials/<trial id>.json        one result, written once, atomically
-    packs/<pack id>.json, .ckpt   a pack's trials, recorded before it starts; its checkpoint
-    adapters/<trial id>.safetensors   what the finals learned
-    test_access.jsonl             a line for each opening of a test split
-    leaderboard.{json,csv,html}   projections
+spec.yaml                     the spec as resolved
+trials/<trial id>.json        one result, written once, atomically
+packs/<pack id>.json, .ckpt   a pack's trials, recorded before it starts; its checkpoint
+adapters/<trial id>.safetensors   what the finals learned
+test_access.jsonl             a line for each opening of a test split
+leaderboard.{json,csv,html}   projections
 """
 
 import contextlib

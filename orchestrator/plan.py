@@ -201,7 +201,10 @@ def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
         for start in split(trials, spec.pack.size):  # type: ignore[arg-type]
             packs += 1
             alive, epoch = len(start), 0
-            for rung in [*(rungs.rungs(spec.training.epochs) if rungs else []), spec.training.epochs]:
+            for rung in [
+                *(rungs.rungs(spec.training.epochs) if rungs else []),
+                spec.training.epochs,
+            ]:
                 trained += alive * (rung - epoch) * train
                 validated += alive * val
                 alive, epoch = max(1, alive // (rungs.eta if rungs else 1)), rung

@@ -90,9 +90,7 @@ class Progress:
         self._running[plan.id] = (plan, {"epoch": 0, "alive": len(plan.trials)})
         self._refresh()
 
-    def pack_reported(
-        self, plan: PackPlan, report: Mapping[str, Any], ended: list[Result]
-    ) -> None:
+    def pack_reported(self, plan: PackPlan, report: Mapping[str, Any], ended: list[Result]) -> None:
         """A pack moved on; `ended` are the trials that have a result now."""
         self._running[plan.id] = (plan, report)
         self._images += report["images"]

@@ -1,9 +1,9 @@
 """Search spaces: what a YAML value of `search.space.<method>.<hyperparameter>` means.
 
-    [8, 16, 50]        a choice
-    {log: [1e-3, 0.1]} log-uniform between the two
-    {uniform: [0, 1]}  uniform between the two
-    0.1                fixed
+[8, 16, 50]        a choice
+{log: [1e-3, 0.1]} log-uniform between the two
+{uniform: [0, 1]}  uniform between the two
+0.1                fixed
 """
 
 import itertools

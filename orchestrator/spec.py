@@ -200,7 +200,7 @@ def resolve(raw: Mapping[str, Any], where: str) -> Spec:
         faults += fault
     if isinstance(data.get("methods"), list):
         for i, method in enumerate(data["methods"]):
-            if method not in METHODS:
+            if not isinstance(method, str) or method not in METHODS:
                 faults.append(_unknown("method", method, f"methods[{i}]", METHODS))
         faults += _doubles(data["methods"], "methods")
     if isinstance(data["backbones"], list):
@@ -228,11 +228,11 @@ def _tasks(names: list[Any]) -> tuple[list[Any], list[str]]:
     tasks: list[Any] = []
     faults = []
     for i, name in enumerate(names):
-        if name in catalog():
-            tasks.append(name)
-        elif name in groups():
+        if isinstance(name, str) and name in groups():
             tasks += [task for task in groups()[name] if task not in tasks]
-        else:
+            continue
+        tasks.append(name)
+        if not isinstance(name, str) or name not in catalog():
             faults.append(_unknown("task", name, f"tasks[{i}]", [*catalog(), *groups()]))
     return tasks, faults + _doubles(tasks, "tasks")
 

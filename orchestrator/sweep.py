@@ -98,13 +98,13 @@ def project(spec: Spec, folder: SweepFolder) -> dict[str, Any]:
 def prepare(spec: Spec, progress: Progress) -> Identity:
     """Check everything that could stop a trial, and fill this node's cache, before any starts."""
     prints, sides = {}, {}
-    for entry in spec.backbones:
-        backbone = entry.backbone()
+    for named in spec.backbones:
+        backbone = named.backbone()
         progress.say(f"checking backbone {backbone.name}")
         model = backbones.build(backbone)
         sides[backbone.name] = backbones.input_size(model)
         prints[backbone.name] = backbones.fingerprint(backbone)
-        _check_methods(spec, entry.name, model)
+        _check_methods(spec, named.name, model)
     for task in spec.tasks:  # all lists first: a wrong line is found before hours of decoding
         open_source(catalog()[task], spec.data_root)
     tasks = {}

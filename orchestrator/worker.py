@@ -93,7 +93,9 @@ class RunningPack:
             task.classes,
             [Member(t.id, t.config, t.init_seed) for t in plan.trials],
             [t.order_seed for t in plan.trials],
-            Recipe(training.epochs, training.batch_size, training.warmup_epochs, clip=training.clip),
+            Recipe(
+                training.epochs, training.batch_size, training.warmup_epochs, clip=training.clip
+            ),
             Images(mean, std, device),
             train,
             val,

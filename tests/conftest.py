@@ -1,4 +1,4 @@
-"""One thread for torch: tests share two cores with Ray's workers, and spinning threads starve them."""
+"""One thread for torch: tests share the cores with Ray's workers, which spinning would starve."""
 
 import torch
 

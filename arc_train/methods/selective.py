@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 
-def attach_linear(
-    backbone: nn.Module, generator: torch.Generator | None
-) -> dict[str, nn.Module]:
+def attach_linear(backbone: nn.Module, generator: torch.Generator | None) -> dict[str, nn.Module]:
     """Linear probing: the backbone stays as it is."""
     return {}
 

@@ -53,9 +53,7 @@ def open_source(task: Task, root: Path | None) -> Source:
     for name in task.folders:
         if (root / name).is_dir():
             return FolderSource(task, root / name)
-    raise InputError(
-        f"task {task.key}: no folder {' or '.join(task.folders)} in data.root {root}"
-    )
+    raise InputError(f"task {task.key}: no folder {' or '.join(task.folders)} in data.root {root}")
 
 
 class DrawnSource:

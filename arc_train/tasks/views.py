@@ -3,11 +3,13 @@
 `SearchData` has no way to the test images: not a flag, no attribute, no path.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from arc_train.tasks.cache import Entry
@@ -25,9 +27,7 @@ class Split:
 
     def join(self, other: "Split") -> "Split":
         """Both splits, one after the other."""
-        return Split(
-            torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels])
-        )
+        return Split(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,11 @@ def final_data(entry: Entry, final_on: str, record: Callable[[], None]) -> Final
 
 def _split(entry: Entry, name: str) -> Split:
     images, labels = entry.load(name)
-    with np.errstate(all="ignore"):
-        return Split(_readonly(images), torch.from_numpy(labels))
+    return Split(_mapped(images), torch.from_numpy(labels))
 
 
-def _readonly(images: "np.ndarray") -> Tensor:  # type: ignore[type-arg]
+def _mapped(images: NDArray[np.uint8]) -> Tensor:
     """A tensor over the mapped file. Nothing writes to it: batches are gathered into copies."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(images)

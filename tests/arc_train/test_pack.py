@@ -82,7 +82,9 @@ def test_a_pack_of_mixed_ranks_trains_each_trial_as_torch_does_alone(
     backbone: nn.Module, method: str
 ) -> None:
     packed = losses(backbone, method, members(method))
-    assert packed[-1].min() < 0.9 * packed[0].min(), "training must do something for this to mean much"
+    assert packed[-1].min() < 0.9 * packed[0].min(), (
+        "training must do something for this to mean much"
+    )
     for index, member in enumerate(members(method)):
         difference = (packed[:, index] - alone(backbone, method, member)).abs().max()
         assert difference < 1e-4

@@ -1,0 +1,23 @@
+"""The leaderboard: a projection of the result files, made anew at any time."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.folder import Result, write_atomically
+from orchestrator.leaderboard.page import page
+from orchestrator.leaderboard.table import leaderboard, rows_csv
+
+__all__ = ["leaderboard", "write"]
+
+
+def write(folder: Path, board: Mapping[str, Any], results: Iterable[Result]) -> None:
+    """Write leaderboard.json, .csv and .html into a sweep's folder, each atomically."""
+    files = {
+        "json": json.dumps(board, indent=1, allow_nan=False),
+        "csv": rows_csv(board),
+        "html": page(board, list(results)),
+    }
+    for ending, text in files.items():
+        write_atomically(folder / f"leaderboard.{ending}", text.encode())

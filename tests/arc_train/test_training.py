@@ -1,0 +1,203 @@
+"""A pack's run: schedule, rungs, halving, divergence, resuming, and what a trial's outcome says."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from timm.models import VisionTransformer
+from torch import nn
+
+from arc_train.pack import Member
+from arc_train.tasks.views import Split
+from arc_train.training import Halving, Images, Outcome, PackRun, Recipe
+
+HALF = (0.5, 0.5, 0.5)
+CLASSES = 3
+
+
+@pytest.fixture(scope="module")
+def backbone() -> nn.Module:
+    torch.manual_seed(0)
+    return VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0
+    ).eval()
+
+
+def images(count: int, seed: int) -> Split:
+    """Three classes told apart by colour, with noise."""
+    draws = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % CLASSES
+    noise = torch.randint(0, 120, (count, 16, 16, 3), generator=draws)
+    colour = 100 * nn.functional.one_hot(labels, 3)[:, None, None]
+    return Split((noise + colour).to(torch.uint8), labels)
+
+
+TRAIN, VAL = images(50, 1), images(30, 2)
+
+
+def members(lrs: Sequence[float], **config: float) -> list[Member]:
+    return [
+        Member(f"t{i}", {"lr": lr, "weight_decay": 0.0, **config}, i) for i, lr in enumerate(lrs)
+    ]
+
+
+def start(
+    backbone: nn.Module,
+    trials: Sequence[Member],
+    method: str = "arc",
+    epochs: int = 4,
+    orders: Sequence[int] | None = None,
+    val: Split | None = VAL,
+    halving: Halving | None = None,
+    chunk: int = 16,
+) -> PackRun:
+    return PackRun(
+        backbone,
+        method,
+        CLASSES,
+        trials,
+        orders or [7] * len(trials),
+        Recipe(epochs, batch_size=16, warmup_epochs=1),
+        Images(HALF, HALF, torch.device("cpu")),
+        TRAIN,
+        val,
+        halving,
+        chunk,
+    )
+
+
+def finish(run: PackRun) -> dict[str, Outcome]:
+    outcomes: list[Outcome] = []
+    while not run.done:
+        outcomes += run.run_epoch()
+    assert len({o.id for o in outcomes}) == len(outcomes)
+    return {o.id: o for o in outcomes}
+
+
+def test_a_run_learns_and_reports_what_happened(backbone: nn.Module) -> None:
+    outcomes = finish(start(backbone, members([1e-2, 3e-3], rank=4, dropout=0.1), epochs=8))
+    assert [o.status for o in outcomes.values()] == ["done", "done"]
+    best = outcomes["t0"]
+    assert best.val_accuracy is not None
+    assert best.val_accuracy > 80
+    assert [row[0] for row in best.curve] == list(range(1, 9))
+    assert best.curve[0][1] > best.curve[-1][1]  # type: ignore[operator]
+    assert best.curve[3][2:] == [None, None], "validated at rungs and at the end only"
+    assert best.curve[-1][2:] == [best.val_loss, best.val_accuracy]
+    adapter = 2 * (24 * 4 + 2 * 4 + 2 * 24)
+    assert (best.adapter_params, best.trainable_params) == (adapter, adapter + 25 * CLASSES)
+    assert best.seconds > 0
+
+
+@pytest.mark.parametrize("method", ["linear", "arc"])
+def test_halving_lets_the_best_go_on(backbone: nn.Module, method: str) -> None:
+    lrs = [1e-6, 2e-2, 1e-5, 1e-2, 1e-7]
+    config = {"rank": 4, "dropout": 0.0} if method == "arc" else {}
+    run = start(backbone, members(lrs, **config), method, 6, halving=Halving(1, 2))
+    outcomes = finish(run)
+    # 5 -> 2 at epoch 1, -> 1 at epoch 2, stays 1 at epoch 4.
+    assert sorted(o.epochs_run for o in outcomes.values()) == [1, 1, 1, 2, 6]
+    done = [o for o in outcomes.values() if o.status == "done"]
+    assert [o.id for o in done] in (["t1"], ["t3"])
+    for outcome in outcomes.values():
+        if outcome.status == "stopped":
+            assert outcome.note == f"at the rung of epoch {outcome.epochs_run}"
+            assert outcome.val_accuracy == outcome.curve[-1][3]
+
+
+def test_who_survives_a_rung_ends_as_without_rungs(backbone: nn.Module) -> None:
+    trials = members([1e-6, 1e-2, 1e-5], rank=4, dropout=0.2)
+    raced = finish(start(backbone, trials, epochs=5, halving=Halving(2, 3)))
+    calm = finish(start(backbone, trials, epochs=5))
+    (survivor,) = [o for o in raced.values() if o.status == "done"]
+    assert survivor.val_loss == pytest.approx(calm[survivor.id].val_loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["linear", "arc"])
+def test_a_diverging_trial_ends_at_once_and_takes_no_one_along(
+    backbone: nn.Module, method: str
+) -> None:
+    config = {"rank": 4, "dropout": 0.0} if method == "arc" else {}
+    good = members([1e-2, 3e-3], **config)
+    bad = Member("bad", {"lr": 1e38, "weight_decay": 1.0, **config}, 5)
+    mixed = finish(start(backbone, [good[0], bad, good[1]], method))
+    alone = finish(start(backbone, good, method))
+    assert mixed["bad"].status == "diverged"
+    assert "not finite" in str(mixed["bad"].note)
+    assert mixed["bad"].epochs_run == 0
+    for trial, outcome in alone.items():
+        assert mixed[trial].status == "done"
+        assert mixed[trial].val_loss == pytest.approx(outcome.val_loss, abs=1e-5)
+
+
+def test_a_pack_in_which_all_diverge_is_done(backbone: nn.Module) -> None:
+    run = start(backbone, members([1e38, 1e38], rank=4, dropout=0.0, weight_decay=1.0))
+    assert {o.status for o in finish(run).values()} == {"diverged"}
+    assert run.done
+
+
+def comparable(outcomes: Mapping[str, Outcome]) -> list[Any]:
+    return [(o.id, o.status, o.curve, o.note) for _, o in sorted(outcomes.items())]
+
+
+@pytest.mark.parametrize("method", ["linear", "arc"])
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_run_cut_anywhere_ends_bit_equal(backbone: nn.Module, method: str, cut: int) -> None:
+    config = {"rank": 4, "dropout": 0.3} if method == "arc" else {}
+    trials = members([1e-2, 1e-6, 3e-3, 1e38], **{**config, "weight_decay": 0.1})
+    through = finish(start(backbone, trials, method, halving=Halving(2, 2)))
+    first = start(backbone, trials, method, halving=Halving(2, 2))
+    outcomes = [outcome for _ in range(cut) for outcome in first.run_epoch()]
+    second = start(backbone, trials, method, halving=Halving(2, 2))
+    second.load_state_dict(first.state_dict())
+    rest = finish(second)
+    assert comparable({**{o.id: o for o in outcomes}, **rest}) == comparable(through)
+
+
+@pytest.mark.parametrize("method", ["linear", "arc", "full"])
+def test_finals_with_orders_of_their_own_are_what_they_are_alone(
+    backbone: nn.Module, method: str
+) -> None:
+    config = {"rank": 4, "dropout": 0.1} if method == "arc" else {}
+    trials = members([1e-2, 1e-2], **config)
+    run = start(backbone, trials, method, orders=[1, 2], val=None)
+    together = finish(run)
+    scores = run.test(VAL)
+    assert scores[0] != scores[1], "seeds must differ in their draws"
+    for i, trial in enumerate(trials):
+        single = start(backbone, [trial], method, orders=[i + 1], val=None)
+        assert finish(single)[trial.id].curve[-1][1] == pytest.approx(
+            together[trial.id].curve[-1][1], abs=1e-4
+        )
+        assert single.test(VAL)[0] == pytest.approx(scores[i], abs=1e-3)
+
+
+@given(
+    epochs=st.integers(1, 200),
+    steps=st.integers(1, 50),
+    warmup=st.floats(0, 1),
+)
+def test_the_schedule_rises_to_one_and_falls_to_almost_nothing(
+    epochs: int, steps: int, warmup: float
+) -> None:
+    recipe = Recipe(epochs, warmup_epochs=warmup * epochs)
+    total = epochs * steps
+    scales = [recipe.lr_scale(step, total) for step in range(total)]
+    top = scales.index(max(scales))
+    assert all(0 < scale <= 1 for scale in scales)
+    assert scales[: top + 1] == sorted(scales[: top + 1])
+    assert scales[top:] == sorted(scales[top:], reverse=True)
+    assert math.isclose(max(scales), 1, rel_tol=1e-6)
+
+
+@given(st.integers(1, 300), st.integers(1, 50), st.integers(2, 5))
+def test_rungs_lie_before_the_end_a_factor_apart(epochs: int, first: int, eta: int) -> None:
+    rungs = Halving(first, eta).rungs(epochs)
+    assert all(rung < epochs for rung in rungs)
+    assert all(b == a * eta for a, b in pairwise(rungs))
+    assert (rungs[:1] == [first]) == (first < epochs)
