@@ -64,7 +64,9 @@ def build(spec: Backbone) -> nn.Module:
             message names each tensor that doesn't.
     """
     try:
-        model = timm.create_model(spec.model, pretrained=spec.weights == "timm", **spec.args)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # so that "random" weights are the same in every process
+            model = timm.create_model(spec.model, pretrained=spec.weights == "timm", **spec.args)
     except Exception as error:  # timm, hub and torch raise many kinds for bad names, args, network
         raise InputError(
             f"backbone {spec.name!r}: timm can't make {spec.model!r}"

@@ -144,6 +144,7 @@ def _tune(
             tracker.log(result)
         progress.pack_failed(plan, results)
 
+    progress.say("starting Ray")
     with progress.sweep(search):
         try:
             with _terminates():

@@ -72,7 +72,14 @@ def drive(
         ).fit()
 
 
-class _RoutedSearcher(Searcher):
+class _Unsaved:
+    """Tune pickles what it is given; of these nothing is worth keeping: the folder is the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _RoutedSearcher(_Unsaved, Searcher):
     """Hands Tune the next pack of whichever study is ready."""
 
     def __init__(
@@ -128,7 +135,7 @@ class _RoutedSearcher(Searcher):
         """Nothing to restore."""
 
 
-class _Watch(tune.Callback):
+class _Watch(_Unsaved, tune.Callback):
     """Passes the workers' reports on."""
 
     def __init__(self, searcher: _RoutedSearcher) -> None:

@@ -1,0 +1,231 @@
+"""leaderboard.json's content and the trials -> one HTML page that needs nothing but a browser.
+
+The table is made here, so that it is there at once and without scripts; page.html's script sorts
+it and draws the plots from the data that stands in the page as JSON.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from orchestrator.leaderboard.terminal import (
+    MOST_TASKS,
+    Board,
+    Cell,
+    Column,
+    Grid,
+    Line,
+    Row,
+    final_seeds,
+    grid,
+    number,
+    parameters,
+    statement,
+)
+
+Result = Mapping[str, Any]
+
+STATUSES = ("done", "stopped", "diverged", "failed")
+MOST_NOTES = 20
+
+
+def page(board: Board, results: Iterable[Result]) -> str:
+    """The page of a sweep: leaderboard, accuracy against parameters, searches, statuses."""
+    trials = list(results)
+    numbers = grid(board)
+    parts = {
+        "title": escape(str(board["sweep"])),
+        "statement": escape(statement(board)),
+        "summary": _summary(board, trials),
+        "table": _table(numbers) if board["rows"] else "",
+        "caption": _caption(numbers, board),
+        "statuses": _statuses(board, trials),
+        "board": _json(board),
+        "trials": _json(_by_study(board, trials)),
+        "plotly": get_plotlyjs(),
+    }
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    # One pass: what is filled in is never searched for placeholders.
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def _json(value: Any) -> str:
+    """JSON that nothing in it can end the <script> element around."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _summary(board: Board, trials: Sequence[Result]) -> str:
+    rows = board["rows"]
+    tested = sum(1 for row in rows if row["test_accuracy"])
+    finals = sum(1 for t in trials if t["kind"] == "final" and t["status"] == "done")
+    facts = [
+        (f"{tested} of {len(rows)}", "studies with a result"),
+        (f"{sum(row['trials'] for row in rows):,}", "search trials"),
+        (f"{finals:,} of {len(rows) * final_seeds(board):,}", "finals tested"),
+        (_hours(sum(row["seconds"] for row in rows)), "of training"),
+    ]
+    return "".join(f"<li><b>{value}</b> {escape(what)}</li>" for value, what in facts)
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} h"
+
+
+def _table(numbers: Grid) -> str:
+    """The leaderboard as a table; each column's sort key stands in its cells."""
+    several = len({line.backbone for line in numbers.lines}) > 1
+    tasks = [column for column in numbers.columns if column.kind == "task"]
+    grouped = len({column.group for column in tasks}) > 1
+    head = "".join(_head(c, place == 0, grouped) for place, c in enumerate(numbers.columns))
+    body = "".join(_line(line, numbers.columns, several) for line in numbers.lines)
+    return (
+        f'<table id="leaderboard"{" class=compact" if len(tasks) > MOST_TASKS else ""}>'
+        '<thead><tr><th scope="col"><button type="button"><span>Method</span></button></th>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _head(column: Column, ranks: bool, grouped: bool) -> str:
+    above = f"<small>{escape(column.group)}</small>" if grouped and column.kind == "task" else ""
+    title = "trainable\nparams" if column.kind == "params" else column.title
+    title = escape(title).replace("\n", "<br>")
+    return (
+        f'<th scope="col" class="{column.kind}" data-key="{escape(column.key)}"'
+        f"{' aria-sort=descending' if ranks else ''}>"
+        f'<button type="button">{above}<span>{title}</span></button></th>'
+    )
+
+
+def _caption(numbers: Grid, board: Board) -> str:
+    cells = [cell for line in numbers.lines for cell in line.cells if cell.partial]
+    notes = ["Highest complete value of a column in bold."]
+    if any(cell.source is None for cell in cells):
+        notes.append("* Mean over the tasks finished so far (how many stands below it).")
+    if any(cell.source is not None for cell in cells):
+        notes.append(f"† Fewer than {final_seeds(board)} finals so far.")
+    return " ".join(notes)
+
+
+def _line(line: Line, columns: Sequence[Column], several: bool) -> str:
+    below = f"<small>{escape(line.backbone)}</small>" if several else ""
+    cells = "".join(_td(cell, column) for cell, column in zip(line.cells, columns, strict=True))
+    return (
+        f'<tr data-backbone="{escape(line.backbone)}" data-method="{escape(line.method)}">'
+        f'<th scope="row"><span>{escape(line.method)}</span>{below}</th>{cells}</tr>'
+    )
+
+
+def _td(cell: Cell, column: Column) -> str:
+    classes = column.kind + " best" * cell.best + " partial" * cell.partial
+    data = "" if cell.value is None else f' data-v="{cell.value:.6g}"'
+    if cell.source is not None:
+        data += f" data-i={cell.source}"
+    text = parameters(cell.value) if column.kind == "params" else number(cell.value)
+    small = "" if cell.std is None else f"±{cell.std:.1f}"
+    if cell.partial:
+        text += f"<sup>{'†' if column.kind == 'task' else '*'}</sup>"
+        if column.kind == "task":
+            small += f" ({cell.have} of {cell.want})"
+        elif column.kind != "params":
+            small = f"{cell.have} of {cell.want}"
+    below = f"<small>{small}</small>" if small else ""
+    return f'<td class="{classes}"{data}>{text}{below}</td>'
+
+
+def _by_study(board: Board, trials: Iterable[Result]) -> list[list[dict[str, Any]]]:
+    """The search trials of each row of the board, in its order, with what the plots show."""
+    places = {(r["backbone"], r["method"], r["task"]): i for i, r in enumerate(board["rows"])}
+    studies: list[list[dict[str, Any]]] = [[] for _ in places]
+    for trial in trials:
+        place = places.get((trial["backbone"], trial["method"], trial["task"]))
+        if place is not None and trial["kind"] == "search":
+            studies[place].append(_slim(trial, board["rows"][place]))
+    return studies
+
+
+def _slim(trial: Result, row: Row) -> dict[str, Any]:
+    won = trial["status"] == "done" and trial["config"] == row["config"]
+    slim = {
+        "config": {name: _rounded(value) for name, value in trial["config"].items()},
+        "status": trial["status"],
+        "epochs": trial["epochs_run"],
+        "val": _rounded(trial["val_accuracy"]),
+        "curve": [
+            [epoch, _rounded(accuracy)]
+            for epoch, _, _, accuracy in trial["curve"]
+            if accuracy is not None
+        ],
+    }
+    if trial.get("note"):
+        slim["note"] = trial["note"]
+    if won:
+        slim["won"] = True
+    return slim
+
+
+def _rounded(value: Any) -> Any:
+    """Five digits are more than a plot shows; a number that is none becomes null."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _statuses(board: Board, trials: Sequence[Result]) -> str:
+    """Search trials and finals by status: a bar and a table by method; why trials ended early."""
+    shown = {(row["backbone"], row["method"], row["task"]) for row in board["rows"]}
+    trials = [t for t in trials if (t["backbone"], t["method"], t["task"]) in shown]
+    if not trials:
+        return "<p>No trial has finished yet.</p>"
+    total = Counter(trial["status"] for trial in trials)
+    bar = "".join(
+        f'<span class="{status}" style="flex-grow:{total[status]}"></span>'
+        for status in STATUSES
+        if total[status]
+    )
+    head = "".join(f'<th scope="col"><i class="{s}"></i>{s}</th>' for s in STATUSES)
+    searched = [trial for trial in trials if trial["kind"] == "search"]
+    body = "".join(
+        _counts(method, [trial for trial in searched if trial["method"] == method], "by")
+        for method in dict.fromkeys(row["method"] for row in board["rows"])
+    )
+    body += _counts("All searches", searched)
+    body += _counts("Finals", [trial for trial in trials if trial["kind"] == "final"])
+    return (
+        f'<div class="bar" aria-hidden="true">{bar}</div><div class="scroll"><table>'
+        f'<thead><tr><th scope="col">Search trials</th>{head}'
+        '<th scope="col">training</th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{_notes(trials)}"
+    )
+
+
+def _counts(name: str, trials: Sequence[Result], kind: str = "all") -> str:
+    count = Counter(trial["status"] for trial in trials)
+    cells = "".join(f"<td>{count[status] or '–'}</td>" for status in STATUSES)
+    hours = _hours(sum(trial["seconds"] for trial in trials))
+    return f'<tr class="{kind}"><th scope="row">{escape(name)}</th>{cells}<td>{hours}</td></tr>'
+
+
+def _notes(trials: Iterable[Result]) -> str:
+    """Why trials diverged or failed, the most frequent reasons first."""
+    why = Counter(
+        (trial["status"], trial.get("note") or "no reason recorded")
+        for trial in trials
+        if trial["status"] in ("diverged", "failed")
+    )
+    if not why:
+        return ""
+    items = "".join(
+        f"<li><b>{count} {status}</b> {escape(str(note))}</li>"
+        for (status, note), count in why.most_common(MOST_NOTES)
+    )
+    return f"<details><summary>Why trials diverged or failed</summary><ul>{items}</ul></details>"

@@ -1,0 +1,339 @@
+"""What people see: the leaderboard on a terminal and as a page, drawn from a board made here."""
+
+import io
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.leaderboard.page import page
+from orchestrator.leaderboard.terminal import grid, render, statement
+
+EVIL = "</script><script>alert(1)</script>{{plotly}}"
+DEMO = {"demo/digits": "demo", "demo/count": "demo", "demo/location": "demo"}
+VTAB = {
+    f"vtab/{group}{i}": group
+    for group, size in (("natural", 7), ("specialized", 4), ("structured", 8))
+    for i in range(size)
+}
+FGVC = {f"fgvc/birds{i}": "fgvc" for i in range(5)}
+STATUSES = ("done", "done", "stopped", "diverged", "failed")
+
+Board = dict[str, Any]
+
+
+def row(backbone: str, method: str, task: str, group: str, accuracy: float | None) -> Board:
+    """A study; without a final where the accuracy is None."""
+    test = None
+    if accuracy is not None:
+        seeds = [accuracy - 0.5, accuracy + 0.5]
+        test = {"mean": accuracy, "std": 0.7071, "n": 2, "seeds": seeds}
+    return {
+        "backbone": backbone,
+        "method": method,
+        "task": task,
+        "group": group,
+        "test_accuracy": test,
+        "val_accuracy": 71.5,
+        "config": {"rank": 8, "lr": 0.01},
+        "trainable_params": 110_000,
+        "adapter_params": 100_000,
+        "trials": len(STATUSES),
+        "statuses": {"diverged": 1, "done": 2, "failed": 1, "stopped": 1},
+        "seconds": 12.5,
+        "published": None,
+        "best_on_test": None,
+    }
+
+
+def mean(rows: Sequence[Board]) -> Board:
+    """The means of a method's rows."""
+
+    def average(*groups: str) -> float | None:
+        found = [
+            r["test_accuracy"]["mean"]
+            for r in rows
+            if r["test_accuracy"] and (not groups or r["group"] in groups)
+        ]
+        return fmean(found) if found else None
+
+    three = {group: average(group) for group in ("natural", "specialized", "structured")}
+    return {
+        "backbone": rows[0]["backbone"],
+        "method": rows[0]["method"],
+        "mean": average(),
+        "mean_19": average(*three),
+        "mean_groups": average(*three),
+        **three,
+        "fgvc": average("fgvc"),
+        "params_mean": 110_000.0,
+        "n_tasks": sum(1 for r in rows if r["test_accuracy"]),
+        "n_expected": len(rows),
+        "published": None,
+    }
+
+
+def board(
+    tasks: Mapping[str, str],
+    methods: Sequence[str] = ("linear", "arc"),
+    backbones: Sequence[str] = ("pico",),
+    missing: Iterable[tuple[str, str]] = (),
+    sweep: str = "quickstart",
+) -> Board:
+    """A board in which later methods are better; `missing` are (method, task) without a final."""
+    gaps = set(missing)
+    rows, means = [], []
+    for backbone, (place, method) in itertools.product(backbones, enumerate(methods)):
+        mine = [
+            row(backbone, method, task, group, None if (method, task) in gaps else 60.0 + 3 * place)
+            for task, group in tasks.items()
+        ]
+        rows += mine
+        means.append(mean(mine))
+    protocol = {"final_on": "train+val", "seeds": [0, 1]}
+    return {"sweep": sweep, "protocol": protocol, "rows": rows, "means": means}
+
+
+def trials(made: Board) -> list[Board]:
+    """Result files of a board: searches that end in every way, and finals."""
+    results = []
+    for study in made["rows"]:
+        for i, status in enumerate(STATUSES):
+            measured = status in ("done", "stopped")
+            results.append(
+                {
+                    "id": f"{len(results):016x}",
+                    "kind": "search",
+                    **{name: study[name] for name in ("backbone", "method", "task")},
+                    "config": {"rank": 2 ** (3 + i), "lr": 0.01 * 2**i},
+                    "seed": 0,
+                    "epochs_run": 4,
+                    "status": status,
+                    "note": None if status == "done" else f"{status} because of {EVIL}",
+                    "val_accuracy": 71.5 - i if measured else None,
+                    "val_loss": 1.0 if measured else None,
+                    "test_accuracy": None,
+                    "trainable_params": 110_000,
+                    "adapter_params": 100_000,
+                    "curve": [[1, 2.0, None, None], [2, 1.5, 1.6, 50.0 + i]],
+                    "seconds": 2.5,
+                }
+            )
+        if study["test_accuracy"]:
+            final = {**results[-len(STATUSES)], "kind": "final", "val_accuracy": None}
+            for seed, accuracy in enumerate(study["test_accuracy"]["seeds"]):
+                results.append({**final, "seed": seed, "test_accuracy": accuracy})
+    return results
+
+
+def terminal(made: Board, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(render(made))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(line) for line in text.splitlines()) <= width
+    return text
+
+
+class Page(HTMLParser):
+    """A page as a browser takes it apart: scripts, table, options."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.data: dict[str, Any] = {}
+        self.lines: list[list[str]] = []
+        self.heads: list[dict[str, str | None]] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self._script: str | None = None
+        self._inside = False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        if tag == "script":
+            self._script = found.get("id") or ""
+        if tag == "table":
+            self._inside = found.get("id") == "leaderboard"
+        if self._inside and tag == "tr":
+            self.lines.append([])
+        if self._inside and tag in ("th", "td"):
+            self.lines[-1].append("")
+            if tag == "th" and found.get("scope") == "col":
+                self.heads.append(found)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "script":
+            self._script = None
+        if tag == "table":
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.data[self._script] = json.loads(data)
+        elif self._script is not None:
+            self.scripts.append(data)
+        else:
+            self.texts.append(data)
+            if self._inside and self.lines and self.lines[-1]:
+                self.lines[-1][-1] += data + " "
+
+
+def test_few_tasks_stand_with_their_deviation_in_80_columns() -> None:
+    text = terminal(board(DEMO, ["linear", "arc_att", "arc"]))
+    assert re.search(r"method +digits +count +location +mean +params", text)
+    assert re.search(r"arc +66\.0 ±0\.7 +66\.0 ±0\.7 +66\.0 ±0\.7 +66\.0 +0\.11 M", text)
+    assert text.index("\narc ") < text.index("\narc_att ") < text.index("\nlinear ")
+    assert "*" not in text
+
+
+def test_many_tasks_become_group_means_with_both_averages_by_name() -> None:
+    text = terminal(board({**VTAB, **FGVC}, [f"method_{i}" for i in range(12)]))
+    assert re.search(r"natural +specialized +structured +fgvc +of 19 +groups +params", text)
+    assert "birds" not in text
+    assert len(re.findall(r"^method_\d+ ", text, re.MULTILINE)) == 12
+
+
+def test_a_mean_over_some_tasks_is_marked_ranks_below_and_is_never_best() -> None:
+    made = board(DEMO, ["linear", "arc_att", "arc"], missing=[("arc", "demo/count")])
+    text = terminal(made)
+    assert re.search(r"^arc .* 66\.0\* ", text, re.MULTILINE)
+    assert "* over 2 of 3 tasks: arc" in text
+    assert text.index("\nlinear ") < text.index("\narc ")
+    lines = {line.method: line.cells[0] for line in grid(made).lines}
+    assert lines["arc"].partial
+    assert not lines["arc"].best
+    assert lines["arc_att"].best
+
+
+def test_a_part_of_a_group_does_not_pass_for_the_whole() -> None:
+    tasks = {task: group for task, group in VTAB.items() if task != "vtab/natural0"}
+    titles = {column.key: column.title for column in grid(board(tasks)).columns}
+    assert titles["natural"] == "natural\n6 of 7"
+    assert "mean_19" not in titles
+    assert titles["mean"] == "mean"
+
+
+def test_fewer_finals_than_seeds_are_marked() -> None:
+    made = board(DEMO)
+    made["rows"][0]["test_accuracy"] = {"mean": 60.0, "std": None, "n": 1, "seeds": [60.0]}
+    text = terminal(made)
+    assert "60.0†" in text
+    assert "† fewer than 2 finals so far: 1 of 6 studies" in text
+    assert "60.0 † (1 of 2)" in " ".join(Page(page(made, [])).lines[2][3].split())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
+@pytest.mark.parametrize("tasks", [dict(list(DEMO.items())[:1]), DEMO, VTAB])
+def test_any_width_and_several_backbones(width: int, tasks: dict[str, str]) -> None:
+    backbones = ["vit_base_patch16_224.augreg_in21k", "swin_base"]
+    text = terminal(board(tasks, ["linear", "arc_att"], backbones), width)
+    assert all(text.count(f"\n{name}") == 1 for name in backbones)
+    assert text.count("\narc_att ") == 2
+
+
+def test_markup_in_names_is_text() -> None:
+    assert "[bold]x[/bold]" in terminal(board(DEMO, ["[bold]x[/bold]"], sweep="[red]"))
+
+
+def test_nothing_finished_yet() -> None:
+    made = board(DEMO, missing=itertools.product(["linear", "arc"], DEMO))
+    assert "no final has finished yet (30 search trials, 6 studies)" in terminal(made)
+    assert len(Page(page(made, trials(made))).lines) == 3
+    none = {**made, "rows": [], "means": []}
+    assert "no final has finished yet" in terminal(none)
+    assert Page(page(none, [])).data["board-data"] == none
+
+
+def test_the_page_carries_the_board_and_every_study() -> None:
+    made = board(VTAB, ["linear", "arc"], ["a", "b"])
+    read = Page(page(made, trials(made)))
+    assert read.data["board-data"] == made
+    assert [len(study) for study in read.data["trial-data"]] == [len(STATUSES)] * 76
+    assert all(sum("won" in t for t in study) == 1 for study in read.data["trial-data"])
+    assert read.data["trial-data"][0][0]["curve"] == [[2, 50.0]]
+    assert len(read.lines) == 1 + 4
+    assert len(read.heads) == len(read.lines[0]) == 1 + 2 + 1 + 3 + 19
+    assert [head.get("aria-sort") for head in read.heads].count("descending") == 1
+    assert statement(made) in read.texts
+
+
+def test_names_can_do_no_harm() -> None:
+    made = board({EVIL: "demo", "b": "demo"}, [EVIL], [EVIL, "b"], sweep=EVIL)
+    results = trials(made)
+    read = Page(page(made, results))
+    calm = Page(page(board(DEMO), trials(board(DEMO))))
+    assert read.data["board-data"] == made
+    assert read.data["trial-data"][0][2]["note"] == results[2]["note"]
+    assert read.tags.count("script") == calm.tags.count("script") == 5
+    assert read.scripts == calm.scripts
+    assert EVIL in read.texts
+
+
+def test_the_page_asks_nobody() -> None:
+    text = page(board(DEMO), trials(board(DEMO)))
+    assert "default-src 'none'" in text
+    markup = text.split('<script type="application/json"', 1)[0]
+    assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", markup)
+
+
+def test_a_large_sweep_takes_under_two_seconds() -> None:
+    methods, backbones = [f"method_{i}" for i in range(12)], ["a", "b", "c", "d"]
+    made = board({**VTAB, **FGVC}, methods, backbones)
+    results = trials(made)
+    started = time.perf_counter()
+    read = page(made, results)
+    assert time.perf_counter() - started < 2
+    assert read.count('<tr data-backbone="') == 48
+
+
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on this machine")
+@pytest.mark.parametrize("harmful", [False, True])
+def test_a_browser_runs_the_page_without_error(tmp_path: Path, harmful: bool) -> None:
+    name = EVIL if harmful else "arc"
+    made = board({**DEMO, name: "demo"}, ["linear", name], ["a", name], sweep=name)
+    (tmp_path / "page.html").write_text(page(made, trials(made)), encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    flags += " --disable-background-networking --disable-component-update --disable-sync"
+    ran = subprocess.run(
+        [
+            str(CHROMIUM),
+            *flags.split(),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            (tmp_path / "page.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    opened = re.search(r"<html[^>]*>", ran.stdout)
+    assert opened
+    assert 'data-ready="1"' in opened[0]
+    assert "data-error" not in opened[0]
+    assert ran.stdout.count('<tr data-backbone="') == 4
+    assert ran.stdout.count('class="main-svg"') >= 3  # the plots were drawn

@@ -1,0 +1,86 @@
+"""Reads W&B's offline files back: wandb itself has no reader in Python any more.
+
+A `.wandb` file is a LevelDB log: a 7-byte header, then blocks of 32 KiB with records of (CRC-32 4
+bytes, length 2, kind 1, content); a record may be split over blocks. Each is a protobuf `Record`.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+HEADER, BLOCK = 7, 32768
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+@dataclass
+class Run:
+    """What one offline run says."""
+
+    folder: Path
+    id: str = ""
+    name: str = ""
+    project: str = ""
+    group: str = ""
+    job_type: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
+    exit_code: int | None = None
+
+
+def runs(folder: Path) -> list[Run]:
+    """All offline runs in a `wandb` folder."""
+    return [read(path) for path in sorted(folder.glob("offline-run-*/*.wandb"))]
+
+
+def read(path: Path) -> Run:
+    """One run from its `.wandb` file."""
+    run = Run(path.parent)
+    for content in _records(path.read_bytes()):
+        record = Record.FromString(content)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            body = record.run
+            run.id, run.name, run.project = body.run_id, body.display_name, body.project
+            run.group, run.job_type, run.tags = body.run_group, body.job_type, list(body.tags)
+            run.config.update(_items(body.config.update))
+        elif kind == "config":
+            run.config.update(_items(record.config.update))
+        elif kind == "history":
+            run.history.append(
+                {k: v for k, v in _items(record.history.item).items() if not k.startswith("_")}
+            )
+        elif kind == "summary":
+            run.summary.update(_items(record.summary.update))
+        elif kind == "metric":
+            run.metrics[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+        elif kind == "exit":
+            run.exit_code = record.exit.exit_code
+    run.config.pop("_wandb", None)
+    return run
+
+
+def _items(items: Any) -> dict[str, Any]:
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    position, parts = HEADER, b""
+    while position + 7 <= len(data):
+        left = BLOCK - position % BLOCK
+        if left < 7:  # too little for a record's header: the rest of the block is padding
+            position += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, position + 4)
+        content = data[position + 7 : position + 7 + length]
+        position += 7 + length
+        parts = content if kind in (FULL, FIRST) else parts + content
+        if kind in (FULL, LAST):
+            yield parts
