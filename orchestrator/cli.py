@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     from orchestrator.spec import load
 
     spec = load(options.spec, options.overrides)
-    console = Console(stderr=options.json)
+    console = Console(file=sys.stderr if options.json else sys.stdout)
     ended = sweep.run(spec, Progress(console))
     if options.json:
         print(json.dumps(ended.board))

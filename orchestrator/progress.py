@@ -4,6 +4,7 @@ Only shows: nothing depends on it, and a fault in it never reaches the sweep.
 """
 
 import contextlib
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -101,13 +102,13 @@ class Progress:
                 self._line(plan, ended)
         self._refresh()
 
-    def pack_failed(self, plan: PackPlan, failed: list[Result]) -> None:
-        """A pack was given up."""
+    def pack_failed(self, plan: PackPlan, given_up: list[Result], reason: str) -> None:
+        """A pack's worker failed; its trials are given up, or (none) it is tried again."""
         self._running.pop(plan.id, None)
-        self._ended(plan, failed)
-        self.console.print(
-            Text(f"FAILED {plan.kind} {plan.study}: {len(failed)} trials", style="bold red")
-        )
+        self._ended(plan, given_up)
+        what = f"FAILED, {len(given_up)} trials given up" if given_up else "failed, tried again"
+        short = textwrap.shorten(reason, 200)
+        self.console.print(Text(f"{plan.kind} {plan.study}: {what} ({short})", style="bold red"))
         self._refresh()
 
     def _ended(self, plan: PackPlan, results: list[Result]) -> None:

@@ -56,6 +56,11 @@ class StudySearch:
         self.running.discard(pack_id)
         self._advance()
 
+    def again(self, plan: PackPlan) -> None:
+        """A pack failed and is to run again."""
+        self.running.discard(plan.id)
+        self.waiting.insert(0, plan)
+
     def _advance(self) -> None:
         if self.finals is None and not self.waiting and not self.running:
             results = [self._folder.result(trial.id) for trial in self.trials]
@@ -113,6 +118,10 @@ class SweepSearch:
     def ended(self, plan: PackPlan) -> None:
         """Tell that a pack's trials have their result files."""
         self._by_study[plan.study].ended(plan.id)
+
+    def again(self, plan: PackPlan) -> None:
+        """Tell that a pack failed and is to run again, before others."""
+        self._by_study[plan.study].again(plan)
 
     def trials(self) -> Iterator[Trial]:
         """Every trial that is wanted as far as is known: finals appear as winners are found."""

@@ -4,7 +4,6 @@ Running is making the files that are missing, so the same command resumes whatev
 """
 
 import contextlib
-import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -139,33 +138,18 @@ def _tune(
                 tracker.log(result)
         progress.pack_reported(plan, report, [result for result in ended if result])
 
-    def failed(plan: PackPlan, results: list[dict[str, Any]]) -> None:
+    def failed(plan: PackPlan, results: list[dict[str, Any]], reason: str) -> None:
         for result in results:
             tracker.log(result)
-        progress.pack_failed(plan, results)
+        progress.pack_failed(plan, results, reason)
 
     progress.say("starting Ray")
     with progress.sweep(search):
         try:
-            with _terminates():
-                drive(spec, folder, identity, search, Reports(started, reported, failed))
+            drive(spec, folder, identity, search, Reports(started, reported, failed))
         except KeyboardInterrupt:
             return True, None
     return False, None
-
-
-@contextlib.contextmanager
-def _terminates() -> Iterator[None]:
-    """SIGTERM ends a sweep the way Ctrl-C does: everything stays resumable."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextlib.contextmanager

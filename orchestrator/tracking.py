@@ -209,6 +209,6 @@ def _config(result: Result) -> dict[str, Any]:
 
 
 def _summary(result: Result) -> dict[str, Any]:
-    keys = ("status", "note", "epochs_run", "val_accuracy", "val_loss", "test_accuracy")
-    keys += ("trainable_params", "adapter_params", "seconds")
-    return {key: result[key] for key in keys if result.get(key) is not None}
+    outcome = ("status", "note", "epochs_run", "val_accuracy", "val_loss", "test_accuracy")
+    size = ("trainable_params", "adapter_params", "seconds")
+    return {key: result[key] for key in (*outcome, *size) if result[key] is not None}

@@ -6,7 +6,10 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 import contextlib
 import logging
 import os
+import signal
+import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,18 +39,21 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Reports:
-    """What the driver wants to be told, on Tune's thread: each must return quickly."""
+    """What the driver wants to be told, on Tune's thread: each must return quickly.
+
+    failed: a pack, its trials that are given up (none if it is tried again), and the reason.
+    """
 
     started: Callable[[PackPlan], None]
     reported: Callable[[PackPlan, Mapping[str, Any]], None]
-    failed: Callable[[PackPlan, list[Result]], None]
+    failed: Callable[[PackPlan, list[Result], str], None]
 
 
 def drive(
     spec: Spec, folder: SweepFolder, identity: Identity, search: SweepSearch, reports: Reports
 ) -> None:
     """Run packs until the search is complete."""
-    with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
+    with _ray(), _terminates(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
         need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
         searcher = _RoutedSearcher(spec, folder, identity, search, reports)
         tune.Tuner(
@@ -63,7 +69,6 @@ def drive(
                 name="tune",
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=spec.resources.max_failures),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False
                 ),
@@ -95,6 +100,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         self._search, self.reports = search, reports
         self._spec = spec.model_dump(mode="json")
         self.packs: dict[str, PackPlan] = {}
+        self._failures: Counter[str] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next pack; None when none can start yet; FINISHED at the end."""
@@ -116,17 +122,31 @@ class _RoutedSearcher(_Unsaved, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A pack ended; what its worker left undone is marked as failed."""
+        """A pack ended. (Of one that failed, `failed` is told next, with the reason.)"""
+        if not error:
+            self._search.ended(self.packs[trial_id])
+
+    def failed(self, trial_id: str, reason: BaseException) -> None:
+        """A pack's worker failed: run it again, from its checkpoint, as often as the spec allows.
+
+        Tune's own retries leave out a worker that dies between two packs: it is waiting for its
+        next one then, not running. A preempted node counts as no failure, as with Tune.
+        """
         plan = self.packs[trial_id]
+        if not getattr(reason, "preempted", False):
+            self._failures[plan.id] += 1
+        note = " ".join(f"{type(reason).__name__}: {reason}".split())
+        if self._failures[plan.id] <= self._spec["resources"]["max_failures"]:
+            self._search.again(plan)
+            self.reports.failed(plan, [], note)
+            return
+        fingerprint = self._identity.tasks[plan.study.task]
         missing = [t for t in plan.trials if self._folder.result(t.id) is None]
-        if missing:
-            fingerprint = self._identity.tasks[plan.study.task]
-            note = "its worker failed; the reason stands in the sweep's log"
-            failed = [failed_result(plan, trial, fingerprint, note) for trial in missing]
-            for entry in failed:
-                self._folder.write_result(entry)
-            self.reports.failed(plan, failed)
+        results = [failed_result(plan, trial, fingerprint, note) for trial in missing]
+        for entry in results:
+            self._folder.write_result(entry)
         self._search.ended(plan)
+        self.reports.failed(plan, results, note)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the sweep folder is the state."""
@@ -136,7 +156,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
 
 
 class _Watch(_Unsaved, tune.Callback):
-    """Passes the workers' reports on."""
+    """Passes on what the workers report."""
 
     def __init__(self, searcher: _RoutedSearcher) -> None:
         self._searcher = searcher
@@ -146,6 +166,14 @@ class _Watch(_Unsaved, tune.Callback):
     ) -> None:
         """A step of a pack."""
         self._searcher.reports.reported(self._searcher.packs[trial.trial_id], result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker failed; Tune told the searcher already, but not why."""
+        error = trial.get_pickled_error()  # None where a worker died before it began
+        cause = getattr(error, "cause", None)
+        self._searcher.failed(
+            trial.trial_id, cause or error or RuntimeError("the worker died between two packs")
+        )
 
 
 def _slots(need: Mapping[str, float]) -> int:
@@ -167,8 +195,24 @@ def _ray() -> Iterator[None]:
         ignore_reinit_error=True,
     )
     for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are told by us
+    try:
+        # What Ray prints is no part of our output, which may be JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _terminates() -> Iterator[None]:
+    """SIGTERM ends a sweep the way Ctrl-C does. (Set after ray.init, which sets one of its own.)"""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, previous)

@@ -1,4 +1,4 @@
-"""Whole sweeps through the command line: real Ray, real images, real W&B files, processes killed."""
+"""Whole sweeps by the command line: real Ray, real images, real W&B files, processes killed."""
 
 import json
 import os
