@@ -15,7 +15,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from orchestrator.leaderboard.terminal import (
+from orchestrator.leaderboard.grid import (
     MOST_TASKS,
     Board,
     Cell,

@@ -1,207 +1,32 @@
-"""leaderboard.json's content -> what a person reads: the grid of numbers, and it on a terminal.
+"""The leaderboard on a terminal."""
 
-`grid` decides what stands in which column, what is incomplete and what is best; the terminal and
-the HTML page both draw it, so that they can't differ.
-"""
-
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-Board = Mapping[str, Any]
-Row = Mapping[str, Any]
+from orchestrator.leaderboard.grid import (
+    MOST_TASKS,
+    Board,
+    Cell,
+    Grid,
+    Line,
+    Row,
+    final_seeds,
+    grid,
+    number,
+    parameters,
+    statement,
+)
 
-VTAB = ("natural", "specialized", "structured")
-# Over how many tasks the published means of these names go.
-PUBLISHED_SIZE = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
-MOST_TASKS = 6
 GAP = 2
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the grid. kind: mean, params, group or task."""
-
-    key: str
-    title: str
-    kind: str
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number with what it stands on: `have` of `want` tasks (or seeds, for a task).
-
-    source: index into the board's rows, for a task.
-    """
-
-    value: float | None
-    std: float | None = None
-    have: int = 0
-    want: int = 0
-    best: bool = False
-    source: int | None = None
-
-    @property
-    def partial(self) -> bool:
-        """Whether it has a value that more tasks (or seeds) will change."""
-        return self.value is not None and self.have < self.want
-
-
-@dataclass(frozen=True)
-class Line:
-    """A method on a backbone, with a cell for each column."""
-
-    backbone: str
-    method: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """All numbers of a leaderboard, best lines first; the first column is the one that ranks."""
-
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
-
-
-def grid(board: Board) -> Grid:
-    """The numbers of a board: means, parameters, group means, tasks.
-
-    Best is the highest of the complete values of a column, at the precision shown, where there
-    are two to compare: a mean over the easier half of the tasks can't win.
-    """
-    columns = _columns(board)
-    rows: dict[tuple[str, str], dict[str, tuple[int, Row]]] = {}
-    for index, row in enumerate(board["rows"]):
-        rows.setdefault((row["backbone"], row["method"]), {})[row["task"]] = (index, row)
-    seeds = final_seeds(board)
-    table = [
-        (
-            mean,
-            [
-                _cell(column, mean, rows.get((mean["backbone"], mean["method"]), {}), seeds)
-                for column in columns
-            ],
-        )
-        for mean in board["means"]
-    ]
-    for place, column in enumerate(columns):
-        if column.kind == "params":
-            continue
-        complete = [
-            cells[place].value
-            for _, cells in table
-            if cells[place].value is not None and not cells[place].partial
-        ]
-        top = max((number(value) for value in complete), key=float, default=None)
-        for _, cells in table:
-            cell = cells[place]
-            if len(complete) > 1 and not cell.partial and number(cell.value) == top:
-                cells[place] = replace(cell, best=True)
-    lines = [Line(mean["backbone"], mean["method"], tuple(cells)) for mean, cells in table]
-    return Grid(tuple(columns), tuple(sorted(lines, key=_rank)))
-
-
-def statement(board: Board) -> str:
-    """The protocol behind the numbers, in a sentence."""
-    seeds = final_seeds(board)
-    final_on = str(board["protocol"].get("final_on", "train+val")).replace("+", " + ")
-    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    return (
-        f"Test accuracy in %, {over}: each study's winner, chosen on validation images alone, is "
-        f"refitted on {final_on}, and the test split is opened once per final, after its last "
-        "epoch."
-    )
-
-
-def final_seeds(board: Board) -> int:
-    """How many finals a study has when it is complete."""
-    seeds = board["protocol"].get("seeds")
-    if seeds:
-        return len(seeds)
-    return max(
-        (row["test_accuracy"]["n"] for row in board["rows"] if row["test_accuracy"]), default=0
-    )
-
-
-def number(value: float | None) -> str:
-    """An accuracy as shown."""
-    return "–" if value is None else f"{value:.1f}"
-
-
-def parameters(count: float | None) -> str:
-    """A number of parameters as shown."""
-    if count is None:
-        return "–"
-    if count < 1e5:
-        return f"{count / 1e3:.1f} k"
-    return f"{count / 1e6:.2f} M" if count < 1e7 else f"{count / 1e6:.1f} M"
 
 
 def render(board: Board) -> RenderableType:
     """The leaderboard for a terminal of any width from 40 columns."""
     return _Leaderboard(board)
-
-
-def _columns(board: Board) -> list[Column]:
-    groups = {row["task"]: row["group"] for row in board["rows"]}
-    planned = Counter(groups.values())
-    params = Column("params_mean", "params", "params")
-    tasks = [Column(task, title, "task", groups[task]) for task, title in short(groups).items()]
-    if len(groups) == 1:
-        return [*tasks, params]
-    means = [Column("mean", "mean", "mean")]
-    if sum(planned[group] for group in VTAB) == sum(PUBLISHED_SIZE[group] for group in VTAB):
-        means = [
-            Column("mean_19", "mean\nof 19", "mean"),
-            Column("mean_groups", "mean of\ngroups", "mean"),
-        ]
-    shown = [group for group in PUBLISHED_SIZE if planned[group]]
-    if len(planned) == 1 and len(shown) == 1:
-        shown = []  # the mean of the only group is the mean
-    return [*means, params, *(_group(group, planned[group]) for group in shown), *tasks]
-
-
-def _group(group: str, planned: int) -> Column:
-    """A group's mean; a part of a group must not pass for the whole that papers report."""
-    whole = PUBLISHED_SIZE[group]
-    part = f"\n{planned} of {whole}" if planned < whole else ""
-    return Column(group, group + part, "group", group)
-
-
-def short(tasks: Iterable[str]) -> dict[str, str]:
-    """Task -> its name without the family, where that is unambiguous."""
-    tails = {task: task.split("/", 1)[-1] for task in tasks}
-    count = Counter(tails.values())
-    return {task: tail if tail and count[tail] == 1 else task for task, tail in tails.items()}
-
-
-def _cell(column: Column, mean: Row, rows: Mapping[str, tuple[int, Row]], seeds: int) -> Cell:
-    if column.kind == "task":
-        index, row = rows.get(column.key, (None, {}))
-        test = row.get("test_accuracy")
-        if not test:
-            return Cell(None, want=seeds, source=index)
-        return Cell(test["mean"], test["std"], test["n"], seeds, source=index)
-    inside = [row for _, row in rows.values()]
-    if column.kind == "group":
-        inside = [row for row in inside if row["group"] == column.key]
-    elif column.key in ("mean_19", "mean_groups"):
-        inside = [row for row in inside if row["group"] in VTAB]
-    have = sum(1 for row in inside if row["test_accuracy"])
-    return Cell(mean[column.key], have=have, want=len(inside))
-
-
-def _rank(line: Line) -> tuple[bool, bool, float]:
-    first = line.cells[0]
-    return first.value is None, first.partial, -(first.value or 0.0)
 
 
 class _Leaderboard:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from orchestrator.leaderboard.grid import grid, statement
 from orchestrator.leaderboard.page import page
-from orchestrator.leaderboard.terminal import grid, render, statement
+from orchestrator.leaderboard.terminal import render
 
 EVIL = "</script><script>alert(1)</script>{{plotly}}"
 DEMO = {"demo/digits": "demo", "demo/count": "demo", "demo/location": "demo"}

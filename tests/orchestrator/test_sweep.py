@@ -285,7 +285,10 @@ def test_two_drivers_never_work_in_one_folder(sweep: Sweep) -> None:
         ({"methods": ["ark"]}, "unknown method 'ark' at methods[0]"),
         ({"tasks": ["vtab/cifar100"]}, "set data.root"),
         ({"tasks": ["vtab/cifar100"], "data": {"root": "nowhere"}}, "no folder cifar"),
-        ({"backbones": ["resnet18"]}, "resnet18"),
+        (
+            {"backbones": [{"name": "cnn", "model": "resnet18", "weights": "random"}]},
+            "method 'arc' can't adapt backbone 'cnn'",
+        ),
         ({"storage": "/proc/nothing"}, "can't create the sweep folder"),
     ],
 )
