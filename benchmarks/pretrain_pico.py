@@ -6,8 +6,6 @@ so the demo tasks stay unseen. The schedule follows the clock (--minutes), so th
 same for a seed while the number of steps depends on the machine.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import math

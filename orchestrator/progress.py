@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console, Group
@@ -31,6 +32,7 @@ class Progress:
         self.console = console
         self._running: dict[str, tuple[PackPlan, Mapping[str, Any]]] = {}
         self._best: dict[Study, Result] = {}
+        self._tested: dict[Study, list[float]] = {}
         self._counts: Counter[str] = Counter()
         self._images = 0
         self._started = time.monotonic()
@@ -99,7 +101,7 @@ class Progress:
         if report["done"]:
             del self._running[plan.id]
             if not self.console.is_terminal:
-                self._line(plan, ended)
+                self._line(plan)
         self._refresh()
 
     def pack_failed(self, plan: PackPlan, given_up: list[Result], reason: str) -> None:
@@ -114,17 +116,31 @@ class Progress:
     def _ended(self, plan: PackPlan, results: list[Result]) -> None:
         for result in results:
             self._counts[result["status"]] += 1
-            key = "val_accuracy" if plan.kind == "search" else "test_accuracy"
-            best = self._best.get(plan.study)
-            if result["status"] != "done" or result[key] is None:
+            if result["status"] != "done":
                 continue
-            if best is None or best["kind"] != plan.kind or result[key] > best[key]:
+            if plan.kind == "final":
+                if result["test_accuracy"] is not None:
+                    self._tested.setdefault(plan.study, []).append(result["test_accuracy"])
+                continue
+            best = self._best.get(plan.study)
+            if best is None or result["val_accuracy"] > best["val_accuracy"]:
                 self._best[plan.study] = result
 
-    def _line(self, plan: PackPlan, ended: list[Result]) -> None:
-        best = self._best.get(plan.study)
-        score = f", {_score(best)}" if best else ""
-        self.console.print(f"{plan.kind} {plan.study}: {len(plan.trials)} trials{score}")
+    def _score(self, study: Study) -> str:
+        """A study's state: its best trial so far, or the mean of its finals."""
+        if tested := self._tested.get(study):
+            seeds = f"{len(tested)} seed{'s' * (len(tested) > 1)}"
+            return f"test {fmean(tested):.1f} % ({seeds})"
+        if best := self._best.get(study):
+            config = "  ".join(f"{name} {value:g}" for name, value in best["config"].items())
+            return f"val {best['val_accuracy']:.1f} %  ({config})"
+        return ""
+
+    def _line(self, plan: PackPlan) -> None:
+        trials = f"{len(plan.trials)} trials"
+        self.console.print(
+            f"{plan.kind} {plan.study}: {trials}, {self._score(plan.study)}", soft_wrap=True
+        )
 
     def _refresh(self) -> None:
         if self._search is not None:
@@ -133,27 +149,27 @@ class Progress:
         if self._live is not None:
             self._live.update(self._view())
 
+    def _name(self, study: Study) -> str:
+        """Without the backbone where all have the same."""
+        several = self._search and len({s.study.backbone for s in self._search.studies}) > 1
+        return str(study) if several else f"{study.method} {study.task}"
+
     def _view(self) -> Group:
         seconds = max(1e-9, time.monotonic() - self._started)
         counts = "  ".join(f"{count} {status}" for status, count in sorted(self._counts.items()))
         rate = f"{self._images / seconds:,.0f} training images/s"
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("study", "now", "best so far"):
-            table.add_column(column, no_wrap=True)
         running = {plan.study: (plan, report) for plan, report in self._running.values()}
-        shown = list(running) + [s for s in reversed(self._best) if s not in running]
-        for study in shown[:ROWS]:
+        shown = [*running, *(s for s in reversed(self._best) if s not in running)][:ROWS]
+        names = {study: self._name(study) for study in shown}
+        # The best configuration is what may be cut where the terminal is narrow.
+        table.add_column("study", no_wrap=True, min_width=max(map(len, names.values()), default=0))
+        table.add_column("now", no_wrap=True, min_width=23 if running else 0)
+        table.add_column("best so far", no_wrap=True)
+        for study in shown:
             now = ""
             if study in running:
                 plan, report = running[study]
-                now = f"{plan.kind}, epoch {report['epoch']}, {report['alive']} in training"
-            best = self._best.get(study)
-            table.add_row(str(study), now, _score(best) if best else "")
+                now = f"{plan.kind}: epoch {report['epoch']}, {report['alive']} alive"
+            table.add_row(names[study], now, self._score(study))
         return Group(self._bars, Text(f"trials: {counts or 'none yet'}   {rate}"), table)
-
-
-def _score(result: Result) -> str:
-    if result["kind"] == "final":
-        return f"test {result['test_accuracy']:.1f} %"
-    config = "  ".join(f"{name} {value:g}" for name, value in result["config"].items())
-    return f"val {result['val_accuracy']:.1f} %  ({config})"

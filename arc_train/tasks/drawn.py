@@ -4,8 +4,6 @@ The drawn tasks follow VTAB's structured group: the label is about the scene (ho
 which way), so frozen features say little about it and adaptation has something to gain.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable
