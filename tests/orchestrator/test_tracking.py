@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -100,6 +101,13 @@ def test_only_failed_trials_end_as_failed_runs(tmp_path: Path, status: str, code
     assert (run.exit_code, run.summary["status"], run.history) == (code, status, [])
 
 
+def test_a_diverged_trial_has_no_accuracy_to_be_ranked_by(tmp_path: Path) -> None:
+    track(tmp_path, [result(status="diverged", val_accuracy=None, val_loss=None)])
+    (run,) = logged(tmp_path).values()
+    assert run.history[-1]["val_accuracy"] == 61.5
+    assert not {"val_accuracy", "val_loss", "test_accuracy"} & set(run.summary)
+
+
 def test_what_is_logged_stays_logged_once(tmp_path: Path) -> None:
     results = [result(f"{i:016x}") for i in range(4)]
     track(tmp_path, results[:3] + results[:2])
@@ -128,36 +136,102 @@ def test_a_torn_line_in_the_ledger_costs_nothing(tmp_path: Path) -> None:
     assert len(logged(tmp_path)) == 3
 
 
+def test_a_service_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    track(tmp_path, [result(f"{0:016x}")])
+    of_us = " ".join(p.read_text() for p in Path("/proc/self/task").glob("*/children")).split()
+    services = [p for p in of_us if "wandb-core" in Path(f"/proc/{p}/cmdline").read_text()]
+    assert services
+    for service in services:
+        os.kill(int(service), signal.SIGKILL)
+    results = [result(f"{i:016x}") for i in range(3)]
+    assert track(tmp_path, results).problem is None
+    assert set(logged(tmp_path)) == {entry["id"] for entry in results}
+
+
 CHILD = """
-import json, sys, threading
+import json, sys
 from pathlib import Path
 from orchestrator.tracking import Tracker
-tracker = Tracker(Path(sys.argv[1]), "sweep", "offline", None, None)
+folder, mode, timeout = sys.argv[1:]
+tracker = Tracker(Path(folder), "sweep", mode, None, None)
 for line in sys.stdin:
     tracker.log(json.loads(line))
-tracker.close(None)
+tracker.close(float(timeout))
+print(json.dumps(tracker.problem))
 """
 
 
+def environment() -> dict[str, str]:
+    """Without what W&B sets in this process: a child would share its service."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+
+
+def problem_of_child(
+    folder: Path, results: list[Result], mode: str, timeout: float, **env: str
+) -> str | None:
+    """The problem that a process has which tracks these results; it must say nothing else."""
+    ended = subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder), mode, str(timeout)],
+        input="\n".join(map(json.dumps, results)),
+        env={**environment(), **env},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=timeout + 60,  # it ends, though W&B's threads may wait for a server
+    )
+    assert ended.stderr == ""
+    problem: str | None = json.loads(ended.stdout)
+    return problem
+
+
+@pytest.mark.slow
+def test_a_server_that_never_answers_holds_neither_the_sweep_nor_the_process(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        problem = problem_of_child(
+            tmp_path,
+            [result()],
+            "online",
+            5,
+            WANDB_BASE_URL=f"http://127.0.0.1:{server.getsockname()[1]}",
+            WANDB_API_KEY="x" * 40,
+            WANDB_ERROR_REPORTING="false",
+        )
+    assert problem
+    assert "W&B runs are missing" in problem
+    assert track(tmp_path, [result()]).problem is None
+    assert set(logged(tmp_path)) == {result()["id"]}
+
+
+def test_nothing_but_files_comes_from_it(tmp_path: Path) -> None:
+    assert problem_of_child(tmp_path, [result()], "offline", 60) is None
+    assert set(logged(tmp_path)) == {result()["id"]}
+
+
+@pytest.mark.slow
 def test_a_driver_killed_while_writing_leaves_each_trial_once(tmp_path: Path) -> None:
     results = [result(f"{i:016x}") for i in range(60)]
     ledger = tmp_path / "wandb" / "logged.jsonl"
     killed = 0
     for target in (1, 13, 31):
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path)], stdin=subprocess.PIPE, text=True
+        driver = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path), "offline", "60"],
+            stdin=subprocess.PIPE,
+            env=environment(),
+            text=True,
         )
-        assert child.stdin
-        child.stdin.write("\n".join(map(json.dumps, results)) + "\n")
-        child.stdin.flush()
+        assert driver.stdin
+        driver.stdin.write("\n".join(map(json.dumps, results)) + "\n")
+        driver.stdin.flush()
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if ledger.exists() and len(ledger.read_text().split("\n")) > target:
                 break
             time.sleep(0.001)
-        os.kill(child.pid, signal.SIGKILL)
-        child.communicate()
-        killed += child.returncode == -signal.SIGKILL
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.communicate()
+        killed += driver.returncode == -signal.SIGKILL
     assert killed == 3
     assert len(ledger.read_text().splitlines()) < len(results), "it must be cut in the middle"
     assert track(tmp_path, results).problem is None
@@ -166,8 +240,8 @@ def test_a_driver_killed_while_writing_leaves_each_trial_once(tmp_path: Path) ->
     assert all(len(run.history) == 2 and run.exit_code == 0 for run in found.values())
 
 
-def test_disabled_writes_and_imports_nothing(tmp_path: Path) -> None:
-    track(tmp_path, [result()], mode="disabled")
+def test_disabled_writes_nothing(tmp_path: Path) -> None:
+    assert track(tmp_path, [result()], mode="disabled").problem is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,6 +257,8 @@ def test_auto_is_online_only_with_credentials(
 ) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
     netrc = tmp_path / "netrc"
     monkeypatch.setenv("NETRC", str(netrc))
     assert resolve_mode("auto") == "offline"
@@ -197,3 +273,22 @@ def test_auto_is_online_only_with_credentials(
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert resolve_mode("auto") == "disabled"
     assert resolve_mode("offline") == "offline"
+
+
+def test_auto_knows_what_the_wandb_command_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text("machine wandb.local:8080 login user password secret\n")
+    assert resolve_mode("auto") == "offline"
+    (tmp_path / "settings").write_text("[default]\nbase_url = http://wandb.local:8080\n")
+    assert resolve_mode("auto") == "online"
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text("[default]\nmode = offline\n")
+    assert resolve_mode("auto") == "offline"
+    (tmp_path / "settings").write_text("not a settings file")
+    assert resolve_mode("auto") == "offline"
