@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from arc_train.dropout import SeededDropout
 from arc_train.methods import METHODS
 
 
@@ -23,7 +24,9 @@ class Adapted(nn.Module):
         super().__init__()
         self.method = method
         for name, module in adapters.items():
-            self.add_module(name, module)
+            if name != "mlp":
+                self.add_module(name, module)
+        self.mlp: nn.Module | None = adapters.get("mlp")
         self.head = head
         self.backbone = backbone
 
@@ -33,10 +36,21 @@ class Adapted(nn.Module):
         pooled: Tensor = self.backbone.forward_head(tokens, pre_logits=True)  # type: ignore[operator]
         return pooled
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, S, S] -> logits [B, K]."""
-        logits: Tensor = self.head(self.features(images))
+    def forward(self, inputs: Tensor, pooled: bool = False) -> Tensor:
+        """Images [B, 3, S, S] (or, with `pooled`, features [B, D]) -> logits [B, K]."""
+        features = inputs if pooled else self.features(inputs)
+        if self.mlp is not None:
+            features = self.mlp(features)
+        logits: Tensor = self.head(features)
         return logits
+
+    def train(self, mode: bool = True) -> "Adapted":
+        """Training mode for what the method added; the backbone's own drop path stays off."""
+        super().train(mode)
+        for module in self.backbone.modules():
+            if not isinstance(module, SeededDropout):
+                module.training = False
+        return self
 
 
 def adapt(

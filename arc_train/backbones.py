@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from arc_train.errors import InputError
+from arc_train.structure import sites
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -118,27 +119,6 @@ def statistics(
     return spec.mean or tuple(config["mean"]), spec.std or tuple(config["std"])
 
 
-def vit_blocks(model: Any) -> list[Any]:
-    """The transformer blocks of a ViT, in execution order.
-
-    Raises:
-        InputError: the model's blocks don't have ViT's `attn.qkv` and `mlp.fc1` linears.
-    """
-    blocks = list(getattr(model, "blocks", []))
-    for block in blocks:
-        qkv = getattr(getattr(block, "attn", None), "qkv", None)
-        fc1 = getattr(getattr(block, "mlp", None), "fc1", None)
-        if not (isinstance(qkv, nn.Linear) and isinstance(fc1, nn.Linear)):
-            blocks = []
-            break
-    if not blocks:
-        raise InputError(
-            f"{type(model).__name__} has no ViT blocks with attn.qkv and mlp.fc1 linear layers; "
-            "choose a timm vit_* model for this method"
-        )
-    return blocks
-
-
 def _load(model: Any, path: Path, name: str) -> None:
     if not path.is_file():
         raise InputError(f"backbone {name!r}: no weights file {path}")
@@ -194,7 +174,7 @@ def _load_state(model: Any, state: dict[str, Tensor], where: str) -> None:
 
 def _check_npz(model: Any, path: Path) -> None:
     """Google's ViT archive against the model's width, depth and patch, before timm loads it."""
-    blocks = vit_blocks(model)
+    blocks = [site.block for site in sites(model)]
     with np.load(path, allow_pickle=False) as archive:
         prefix = "opt/target/" if "opt/target/embedding/kernel" in archive else ""
         key = f"{prefix}embedding/kernel"

@@ -4,9 +4,12 @@ Each trial is a row of one matrix [T, P]: its trainable tensors, padded with zer
 rank of the pack and flattened. `torch.func` gives the gradient of all rows at once; clipping,
 AdamW and divergence are then row-wise arithmetic. Zero padding is a fixed point of training
 (a padded column gets exactly zero gradient), so a trial trains as it would alone.
+
+Numerics: float32 on a CPU; on a GPU the model runs in bfloat16 where autocast finds it safe, while
+trained tensors, gradients and the optimiser's state stay in float32.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +19,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
 from arc_train.adaptation import Adapted, adapt, trainable
+from arc_train.methods import METHODS
 from arc_train.seeding import seed_of
 
 BETAS = (0.9, 0.999)
@@ -39,7 +43,7 @@ class Pack:
     Args:
         backbone: frozen timm model on the device to train on; not changed.
         method: a name in METHODS.
-        members: the trials.
+        members: the trials; `members` of the pack has them in an order of its own.
         clip: largest gradient norm of a trial.
         chunk: how many trials are fused at a time; halved when memory runs out.
     """
@@ -53,10 +57,11 @@ class Pack:
         clip: float = 1.0,
         chunk: int = 16,
     ) -> None:
-        self.members = list(members)
+        self.method = METHODS[method]
+        self.members = sorted(members, key=self._group)
         self.clip = clip
         self.chunk = chunk
-        models = [self._alone(backbone, method, num_classes, member) for member in members]
+        models = [self._alone(backbone, method, num_classes, member) for member in self.members]
         states = [trainable(model) for model in models]
         self.shapes = {
             name: tuple(max(sizes) for sizes in zip(*(s[name].shape for s in states), strict=True))
@@ -72,17 +77,25 @@ class Pack:
         self.model = models[
             max(range(len(models)), key=lambda i: sum(map(_size, states[i].values())))
         ]
-        self.head_only = all(name.startswith("head.") for name in self.shapes)
-        self._dropouts = {
-            name: module
-            for name, module in self.model.named_modules()
-            if hasattr(module, "draws_seed")
-        }
-        for dropout in self._dropouts.values():
-            dropout.draws_seed = False
-            dropout.active = any(m.config.get("dropout", 0.1) > 0 for m in members)
-        self._rates = torch.tensor(
-            [[float(d.rate) for d in _dropouts(model)] for model in models], device=self.device
+        # Nothing trained below the pooled features: they never change.
+        self.head_only = all(name.startswith(("head.", "mlp.")) for name in self.shapes)
+        decayed = [
+            torch.full((_count(shape),), float(self.method.decays_vectors or len(shape) > 1))
+            for shape in self.shapes.values()
+        ]
+        self._decayed = torch.cat(decayed).to(self.device)
+        # Scalars that a method's modules hold (dropout rates, scales) differ from trial to trial.
+        of_backbone = {id(buffer) for buffer in backbone.buffers()}
+        own = {n: b for n, b in self.model.named_buffers() if id(b) not in of_backbone}
+        self._constants = [name for name, buffer in own.items() if buffer.is_floating_point()]
+        self._dropouts = [name.removesuffix(".seed") for name in own if name.endswith(".seed")]
+        for name in self._dropouts:
+            dropout = self.model.get_submodule(name)
+            dropout.draws_seed = False  # type: ignore[assignment]
+            dropout.active = any(float(m.get_submodule(name).rate) > 0 for m in models)  # type: ignore[assignment, arg-type]
+        self._values = torch.tensor(
+            [[float(model.get_buffer(name)) for name in self._constants] for model in models],
+            device=self.device,
         )
         _unfuse_attention(self.model, self.device)
 
@@ -127,7 +140,7 @@ class Pack:
         """Drop all trials but these; the others cost nothing from now on."""
         index = torch.tensor(list(indices), dtype=torch.int64, device=self.device)
         self.rows, self.m, self.v = self.rows[index], self.m[index], self.v[index]
-        self._rates = self._rates[index]
+        self._values = self._values[index]
         self.members = [self.members[i] for i in indices]
         self.true_shapes = [self.true_shapes[i] for i in indices]
 
@@ -144,7 +157,7 @@ class Pack:
         gradients *= (self.clip / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1)
         self.step += 1
         lr = self._column("lr") * lr_scale
-        self.rows *= 1 - lr * self._column("weight_decay")
+        self.rows *= 1 - lr * self._column("weight_decay") * self._decayed
         self.m.lerp_(gradients, 1 - BETAS[0])
         self.v.mul_(BETAS[1]).addcmul_(gradients, gradients, value=1 - BETAS[1])
         denominator = (self.v / (1 - BETAS[1] ** self.step)).sqrt_().add_(EPS)
@@ -156,49 +169,59 @@ class Pack:
         """Logits [T, B, K] of every trial for shared images [B, 3, S, S] or features [B, D]."""
         self.model.eval()
 
-        def forward(rows: Tensor, seeds: Tensor, rates: Tensor) -> Tensor:
+        def run(c: slice) -> Tensor:
+            call = self._caller(c)
+            rows, values, seeds = self.rows[c], self._values[c], self._seeds(c)
             if len(rows) == 1:
-                return self._call(rows[0], seeds[0], rates[0], inputs)[None]
-            call = vmap(lambda row, seed, rate: self._call(row, seed, rate, inputs))
-            return call(rows, seeds, rates)
+                return call(rows[0], values[0], seeds[0], inputs)[None]
+            logits: Tensor = vmap(call, in_dims=(0, 0, 0, None))(rows, values, seeds, inputs)
+            return logits
 
-        return torch.cat(
-            self._by_chunks(lambda c: forward(self.rows[c], self._seeds(c), self._rates[c]))
-        )
+        return torch.cat(self._by_chunks(run))
 
     def _gradients(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [T] and gradients [T, P]."""
         self.model.train()
-
-        def loss(row: Tensor, seed: Tensor, rate: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            return F.cross_entropy(self._call(row, seed, rate, x), y)
-
         own_batches = labels.ndim == 2
-        step = grad_and_value(loss)
         dim = 0 if own_batches else None
-        packed = vmap(step, in_dims=(0, 0, 0, dim, dim))
 
         def run(c: slice) -> tuple[Tensor, Tensor]:
+            call = self._caller(c)
+
+            def loss(row: Tensor, values: Tensor, seeds: Tensor, x: Tensor, y: Tensor) -> Tensor:
+                return F.cross_entropy(call(row, values, seeds, x), y)
+
+            step = grad_and_value(loss)
             x, y = (inputs[c], labels[c]) if own_batches else (inputs, labels)
-            rows, seeds, rates = self.rows[c], self._seeds(c), self._rates[c]
+            rows, values, seeds = self.rows[c], self._values[c], self._seeds(c)
             if len(rows) > 1:
-                gradient, value = packed(rows, seeds, rates, x, y)
+                gradient, value = vmap(step, in_dims=(0, 0, 0, dim, dim))(rows, values, seeds, x, y)
                 return value, gradient
             x, y = (x[0], y[0]) if own_batches else (x, y)
-            gradient, value = step(rows[0], seeds[0], rates[0], x, y)
+            gradient, value = step(rows[0], values[0], seeds[0], x, y)
             return value[None], gradient[None]
 
         parts = self._by_chunks(run)
         return torch.cat([p[0] for p in parts]).detach(), torch.cat([p[1] for p in parts])
 
-    def _call(self, row: Tensor, seed: Tensor, rate: Tensor, inputs: Tensor) -> Tensor:
-        """Logits of one trial; `seed` [dropouts], `rate` [dropouts]."""
-        tensors = self._unflatten(row)
-        if self.head_only:
-            return F.linear(inputs, tensors["head.weight"], tensors["head.bias"])
-        for i, name in enumerate(self._dropouts):
-            tensors[f"{name}.seed"], tensors[f"{name}.rate"] = seed[i], rate[i]
-        out: Tensor = functional_call(self.model, tensors, (inputs,), tie_weights=False)
-        return out
+    def _caller(self, c: slice) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+        """(row [P], constants [C], dropout seeds [S], inputs) -> logits, for trials of a chunk."""
+        # Trials of a chunk agree in what can't be padded, so they agree with its first.
+        cut = self.true_shapes[c.start] if self.method.unpadded else {}
+
+        def call(row: Tensor, values: Tensor, seeds: Tensor, inputs: Tensor) -> Tensor:
+            tensors = self._unflatten(row)
+            for name, shape in cut.items():
+                tensors[name] = tensors[name][tuple(slice(size) for size in shape)]
+            tensors |= {name: values[i] for i, name in enumerate(self._constants)}
+            tensors |= {f"{name}.seed": seeds[i] for i, name in enumerate(self._dropouts)}
+            arguments = (inputs, self.head_only)
+            on_gpu = self.device.type == "cuda"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
+                logits: Tensor = functional_call(self.model, tensors, arguments, tie_weights=False)
+            return logits.to(row.dtype)
+
+        return call
 
     def _seeds(self, c: slice) -> Tensor:
         """Dropout seeds [T, dropouts] of this step: a function of trial, step and place."""
@@ -216,14 +239,28 @@ class Pack:
         """Run over all trials, `chunk` at a time; halves the chunk when memory runs out."""
         while True:
             try:
-                starts = range(0, len(self.members), self.chunk)
-                return [run(slice(i, i + self.chunk)) for i in starts]
+                return [run(c) for c in self._chunks()]
             except (torch.OutOfMemoryError, MemoryError):
                 if self.chunk == 1:
                     raise
                 self.chunk = -(-self.chunk // 2)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+    def _chunks(self) -> Iterator[slice]:
+        """Consecutive trials, at most `chunk`, that agree in what can't be padded."""
+        start = 0
+        for end in range(1, len(self.members) + 1):
+            if (
+                end == len(self.members)
+                or end - start == self.chunk
+                or self._group(self.members[end]) != self._group(self.members[start])
+            ):
+                yield slice(start, end)
+                start = end
+
+    def _group(self, member: Member) -> tuple[float, ...]:
+        return tuple(member.config.get(name, 0.0) for name in self.method.unpadded)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed pack needs, as tensors and plain values."""
@@ -237,10 +274,6 @@ class Pack:
         for name in ("rows", "m", "v"):
             setattr(self, name, state[name].to(self.device))
         self.step = state["step"]
-
-
-def _dropouts(model: nn.Module) -> list[Any]:
-    return [module for module in model.modules() if hasattr(module, "draws_seed")]
 
 
 def _unfuse_attention(model: nn.Module, device: torch.device) -> None:

@@ -60,6 +60,16 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("leaderboard", _leaderboard, "rebuild the leaderboard from a sweep's result files")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    sub = add("export", _export, "take a study's winner out of a sweep's folder")
+    sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
+    sub.add_argument("study", metavar="STUDY", help="backbone/method/task, as the results name it")
+    sub.add_argument("-o", "--out", metavar="OUT", required=True, help="folder to write")
+    sub.add_argument("--seed", type=int, help="which of the winner's finals (default: the first)")
+    sub.add_argument(
+        "--fold",
+        action="store_true",
+        help="merge it into a plain model that timm.create_model('local-dir:OUT') loads",
+    )
     sub = add("tasks", _tasks, "the tasks and groups a sweep can name")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub = add("methods", _methods, "the methods and their recommended search spaces")
@@ -167,21 +177,78 @@ def _tasks(options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     from rich.console import Console
     from rich.table import Table
 
     from arc_train.methods import METHODS, default_spaces
+    from arc_train.methods.counts import counts
 
+    found = counts()
     if options.json:
-        print(json.dumps({name: default_spaces()[name] for name in METHODS}))
+        spaces = {name: default_spaces()[name] for name in METHODS}
+        print(json.dumps({"spaces": spaces, "counts": [asdict(count) for count in found]}))
         return DONE
-    table = Table(title="methods and their recommended search spaces", box=None)
-    table.add_column("method")
+    console = Console()
+    table = Table(title="recommended search spaces", box=None, title_justify="left")
+    table.add_column("method", no_wrap=True)
     table.add_column("space")
     for name in METHODS:
-        space = default_spaces()[name]
-        table.add_row(name, "  ".join(f"{key}: {value}" for key, value in space.items()))
-    Console().print(table)
+        table.add_row(name, "  ".join(_dimension(*d) for d in default_spaces()[name].items()))
+    console.print(table)
+    for backbone in dict.fromkeys(count.backbone for count in found):
+        console.print()
+        _counts(console, backbone, [count for count in found if count.backbone == backbone])
+    return DONE
+
+
+def _dimension(name: str, space: Any) -> str:
+    """`lr 0.001..0.1 log`, `rank 8|16`, `layers 4`."""
+    if isinstance(space, dict):
+        ((scale, (low, high)),) = space.items()
+        return f"{name} {low:g}..{high:g} {scale}"
+    values = space if isinstance(space, list) else [space]
+    return f"{name} {'|'.join(f'{value:g}' for value in values)}"
+
+
+def _counts(console: Any, backbone: str, counts: list[Any]) -> None:
+    """Trained parameters on one backbone, beside the published figures in millions."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"{backbone}: trained parameters; with the head, as mean over the tasks; "
+        "as printed, in millions",
+        box=None,
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+    )
+    columns = ("method", "no head", "VTAB-1k", "printed", "FGVC", "printed")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    notes = []
+    for count in counts:
+        short = {"rank": "r", "tokens": "p", "layers": "k"}
+        setting = "".join(f" {short[name]}{value}" for name, value in count.setting.items())
+        row = [f"{count.method}{setting}", f"{count.adapter:,}"]
+        for benchmark in ("vtab", "fgvc"):
+            printed = count.published.get(benchmark)
+            mark = ""
+            if benchmark in count.notes:
+                notes.append(f"{count.method}: {count.notes[benchmark]}")
+                mark = f" ({len(notes)})"
+            row += [f"{getattr(count, benchmark):,.0f}", f"{printed}{mark}" if printed else ""]
+        table.add_row(*row)
+    console.print(table)
+    for number, note in enumerate(notes, start=1):
+        console.print(f"({number}) {note}", style="dim", soft_wrap=True)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from orchestrator.export import export
+
+    exported = export(options.folder, options.study, Path(options.out), options.seed, options.fold)
+    print(f"{exported.path}: {exported.what}")
     return DONE
 
 

@@ -48,10 +48,16 @@ Space = Mapping[str, Dimension]
 # Bounds that hold for any method: (lowest, whether it itself is allowed, highest excluded).
 _BOUNDS: dict[str, tuple[float, bool, float]] = {
     "rank": (1, True, math.inf),
+    "tokens": (1, True, math.inf),
+    "layers": (1, True, math.inf),
+    "scale": (0, False, math.inf),
     "lr": (0, False, math.inf),
     "weight_decay": (0, True, math.inf),
     "dropout": (0, True, 1),
 }
+
+
+_WHOLE = ("rank", "tokens", "layers")
 
 
 def parse(name: str, raw: Any) -> Dimension:
@@ -68,9 +74,11 @@ def parse(name: str, raw: Any) -> Dimension:
             least = "at least" if included else "above"
             most = "" if high == math.inf else f" and below {high:g}"
             raise ValueError(f"{name} must be {least} {low:g}{most}, found {value:g}")
-    if name == "rank":
+    if name == "layers" and len(values) > 1:
+        raise ValueError(f"layers must be one number: trials of a pack share them, found {raw!r}")
+    if name in _WHOLE:
         if isinstance(dimension, Range) or any(value != int(value) for value in values):
-            raise ValueError(f"rank must be a whole number or a list of them, found {raw!r}")
+            raise ValueError(f"{name} must be a whole number or a list of them, found {raw!r}")
         return Choice(tuple(int(value) for value in values))
     return dimension
 

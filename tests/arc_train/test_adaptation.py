@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from typing import Any
 
 import pytest
 import timm
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from arc_train import InputError, adapt, adapter_state, fold, load_adapter
+from arc_train import InputError, NotFoldable, adapt, adapter_state, fold, load_adapter
 from arc_train.adaptation import trainable
 from arc_train.methods import METHODS
 
@@ -25,7 +26,30 @@ FAMILIES = {
         "vit_small_patch14_reg4_dinov2",
         {"img_size": 28, "depth": 2, "embed_dim": 48, "num_heads": 3},
     ),
+    "swin": (
+        "swin_tiny_patch4_window7_224",
+        {"img_size": 32, "window_size": 4, "embed_dim": 24, "depths": (2, 2), "num_heads": (2, 4)},
+    ),
 }
+NOT_FOLDABLE = {
+    "mlp": "hidden layers",
+    "adapter": "GELU",
+    "adapter_houlsby": "GELU",
+    "vpt_shallow": "tokens",
+    "vpt_deep": "tokens",
+}
+CASES = [(method, family) for method in METHODS for family in FAMILIES]
+HYPER: dict[str, dict[str, Any]] = {
+    "vpt_shallow": {"tokens": 3},
+    "vpt_deep": {"tokens": 3},
+    "mlp": {"layers": 2},
+    "lora": {"rank": 4, "scale": 0.5},
+    "repadapter": {"rank": 4, "scale": 0.5},
+}
+
+
+def hyper(method: str) -> dict[str, Any]:
+    return HYPER.get(method, {"rank": 4} if METHODS[method].ranked else {})
 
 
 def make(family: str = "plain") -> nn.Module:
@@ -48,35 +72,66 @@ def shake(model: nn.Module) -> None:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draws))
 
 
-def intended(method: str, model: nn.Module, rank: int) -> dict[str, tuple[int, ...]]:
+def intended(method: str, model: Any) -> dict[str, tuple[int, ...]]:
     """Trained tensors as facts/methods.md lists them, written out without the code under test."""
-    width, depth = model.num_features, len(model.blocks)  # type: ignore[arg-type]
-    shapes = {"head.weight": (CLASSES, width), "head.bias": (CLASSES,)}
+    swin = hasattr(model, "layers")
+    layers = model.layers if swin else [model]
+    blocks = [(s, b) for s, layer in enumerate(layers) for b in layer.blocks]
+    widths = [block.norm1.weight.shape[0] for _, block in blocks]
+    width = model.num_features
+    shapes: dict[str, tuple[int, ...]] = {"head.weight": (CLASSES, width), "head.bias": (CLASSES,)}
+    own = {
+        name: tuple(p.shape) for name, p in model.named_parameters() if not name.startswith("head.")
+    }
+    last = "layers.1.blocks.1." if swin else "blocks.1."
     if method == "full":
-        heads = ("head.", "head_drop.")
-        shapes |= {
-            name: tuple(p.shape)
-            for name, p in model.named_parameters()
-            if not name.startswith(heads)
-        }
-    positions = {"arc": ("attn", "mlp"), "arc_att": ("attn",)}.get(method, ())
-    for position in positions:
-        shapes[f"arc.{position}.down"] = (width, rank)
-        for i in range(depth):
-            shapes[f"arc.{position}.coeff.{i}"] = (rank,)
-            shapes[f"arc.{position}.bias.{i}"] = (width,)
-    return shapes  # type: ignore[return-value]
+        shapes |= own
+    if method == "bias":
+        shapes |= {name: shape for name, shape in own.items() if "bias" in name}
+    if method == "partial":
+        shapes |= {n: s for n, s in own.items() if n.startswith((last, "norm.", "fc_norm."))}
+    if method == "mlp":
+        for k in range(2):
+            shapes |= {f"mlp.layers.{k}.weight": (width, width), f"mlp.layers.{k}.bias": (width,)}
+    if method in ("vpt_shallow", "vpt_deep"):
+        depth = 1 if method == "vpt_shallow" else len(blocks)
+        shapes |= {f"prompt.{i}": (3, d) for i, d in enumerate(widths[:depth])}
+    for position in {"arc": ("attn", "mlp"), "arc_att": ("attn",)}.get(method, ()):
+        for stage, d in {stage: d for (stage, _), d in zip(blocks, widths, strict=True)}.items():
+            shapes[f"arc.{position}.down" + (f".stage{stage}" if swin else "")] = (d, 4)
+        for i, d in enumerate(widths):
+            shapes[f"arc.{position}.coeff.{i}"] = (4,)
+            shapes[f"arc.{position}.bias.{i}"] = (d,)
+    for i, d in enumerate(widths):
+        if method == "lora":
+            for part in ("q", "v"):
+                shapes |= {f"lora.{i}.{part}.A": (4, d), f"lora.{i}.{part}.B": (d, 4)}
+        if method in ("adapter", "adapter_houlsby"):
+            for position in ("attn", "mlp") if method == "adapter_houlsby" else ("mlp",):
+                key = f"adapter.{position}.{i}"
+                shapes |= {f"{key}.down.weight": (4, d), f"{key}.down.bias": (4,)}
+                shapes |= {f"{key}.up.weight": (d, 4), f"{key}.up.bias": (d,)}
+        if method == "repadapter":
+            for position in ("attn", "mlp"):
+                key = f"repadapter.{position}.{i}"
+                shapes |= {f"{key}.down": (2, 2, d), f"{key}.down_bias": (2, 2)}
+                shapes |= {f"{key}.up": (2, 2, d // 2), f"{key}.up_bias": (d,)}
+    if method == "ssf":
+        skipped = ("cls_token", "pos_embed", "reg_token", "relative_position", "ls1", "ls2")
+        for name, shape in own.items():
+            if name.endswith(".weight") and not any(part in name for part in skipped):
+                for what in ("scale", "shift"):
+                    shapes[f"ssf.{name.removesuffix('.weight')}.{what}"] = (shape[0],)
+    return shapes
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "family"), CASES)
 def test_three_steps_change_what_is_intended_all_of_it_and_nothing_else(
     method: str, family: str
 ) -> None:
     backbone = make(family)
-    hyper = {"rank": 4, "dropout": 0.1} if METHODS[method].ranked else {}
-    model = adapt(backbone, method, CLASSES, **hyper)
-    wanted = intended(method, backbone, 4)
+    model = adapt(backbone, method, CLASSES, **hyper(method))
+    wanted = intended(method, backbone)
     assert {n: tuple(t.shape) for n, t in adapter_state(model).items()} == wanted
     frozen = {
         id(tensor): tensor.clone()
@@ -103,16 +158,19 @@ def test_three_steps_change_what_is_intended_all_of_it_and_nothing_else(
         assert torch.equal(tensor, outside[name]), f"the given backbone's {name} changed"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "family"), CASES)
 def test_a_folded_model_is_plain_timm_with_the_same_logits(method: str, family: str) -> None:
     backbone = make(family)
-    model = adapt(backbone, method, CLASSES, **({"rank": 4} if METHODS[method].ranked else {}))
+    model = adapt(backbone, method, CLASSES, **hyper(method))
+    if method in NOT_FOLDABLE:
+        with pytest.raises(NotFoldable, match=NOT_FOLDABLE[method]):
+            fold(model)
+        return
     shake(model)
     model.eval()
     folded = fold(model)
     name, args = FAMILIES[family]
-    if family == "no qkv bias" and METHODS[method].ranked:
+    if family == "no qkv bias" and method in ("arc", "arc_att", "repadapter", "ssf"):
         args = {**args, "qkv_bias": True}  # the re-composing's bias has to go somewhere
     plain = timm.create_model(name, num_classes=CLASSES, **args).eval()
     plain.load_state_dict(folded.state_dict())
@@ -125,8 +183,7 @@ def test_a_folded_model_is_plain_timm_with_the_same_logits(method: str, family: 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_adapter_goes_through_a_file_into_a_fresh_model(method: str) -> None:
-    hyper = {"rank": 4} if METHODS[method].ranked else {}
-    first, second = (adapt(make(), method, CLASSES, **hyper).eval() for _ in range(2))
+    first, second = (adapt(make(), method, CLASSES, **hyper(method)).eval() for _ in range(2))
     shake(first)
     load_adapter(second, load(save({k: v.contiguous() for k, v in adapter_state(first).items()})))
     x = images(first.backbone)
@@ -160,22 +217,120 @@ def test_arc_starts_as_released() -> None:
         assert 0.8 * bound <= tensor.abs().max() <= bound, name
 
 
-@pytest.mark.parametrize(
-    ("method", "count"), [("linear", 0), ("arc_att", 48_216), ("arc", 96_432), ("full", 85_798_656)]
-)
-def test_vit_b_counts_are_those_of_the_facts(method: str, count: int) -> None:
+COUNTS = [
+    # (model, method, hyperparameters, parameters without head), facts/methods.md section 2
+    ("vit_base_patch16_224", "linear", {}, 0),
+    ("vit_base_patch16_224", "arc", {"rank": 50}, 96_432),
+    ("vit_base_patch16_224", "arc_att", {"rank": 50}, 48_216),
+    ("vit_base_patch16_224", "full", {}, 85_798_656),
+    ("vit_base_patch16_224", "ssf", {}, 205_824),
+    ("vit_base_patch16_224", "bias", {}, 11 * 768 * 12 + 2 * 768),
+    ("vit_base_patch16_224", "adapter", {"rank": 12}, 230_544),
+    ("vit_base_patch16_224", "adapter_houlsby", {"rank": 8}, 2 * 12 * (2 * 768 * 8 + 8 + 768)),
+    ("vit_base_patch16_224", "lora", {"rank": 7}, 4 * 768 * 7 * 12),
+    ("vit_base_patch16_224", "vpt_shallow", {"tokens": 100}, 76_800),
+    ("vit_base_patch16_224", "vpt_deep", {"tokens": 10}, 10 * 768 * 12),
+    ("vit_base_patch16_224", "mlp", {"layers": 4}, 4 * (768 * 768 + 768)),
+    ("vit_large_patch16_224", "arc", {"rank": 50}, 153_952),
+    ("vit_huge_patch14_224", "arc", {"rank": 50}, 213_120),
+    ("swin_base_patch4_window7_224", "arc", {"rank": 50}, 218_464),
+    ("swin_base_patch4_window7_224", "vpt_shallow", {"tokens": 10}, 1_280),
+    ("swin_base_patch4_window7_224", "vpt_deep", {"tokens": 10}, 120_320),
+    ("swin_base_patch4_window7_224", "arc_att", {"rank": 50}, 109_232),
+    ("swin_base_patch4_window7_224", "bias", {}, 200_760),
+    ("swin_base_patch4_window7_224", "partial", {}, 12_601_632 + 2 * 1024),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "hyper", "count"), COUNTS)
+def test_counts_are_those_of_the_facts(
+    name: str, method: str, hyper: dict[str, int], count: int
+) -> None:
     with torch.device("meta"):
-        backbone = timm.create_model("vit_base_patch16_224")
-        hyper = {"rank": 50} if METHODS[method].ranked else {}
+        backbone = timm.create_model(name)
         state = adapter_state(adapt(backbone, method, 100, **hyper))
     counts = {name: tensor.numel() for name, tensor in state.items()}
+    width = backbone.num_features
+    assert counts["head.weight"] + counts["head.bias"] == (width + 1) * 100
     assert sum(counts.values()) - counts["head.weight"] - counts["head.bias"] == count
-    assert counts["head.weight"] + counts["head.bias"] == 769 * 100
+
+
+def test_lora_ssf_and_adapters_start_where_they_can_learn() -> None:
+    """Identity for LoRA, adapters and RepAdapter, near it for SSF; and every part alive."""
+    backbone = make()
+    x = images(backbone)
+    with torch.no_grad():
+        before = backbone.forward_head(backbone.forward_features(x), pre_logits=True)  # type: ignore[operator]
+        for method in ("lora", "adapter", "adapter_houlsby", "repadapter"):
+            model = adapt(backbone, method, CLASSES, **hyper(method)).eval()
+            assert (model.features(x) - before).abs().max() < 1e-5
+        near = adapt(backbone, "ssf", CLASSES).eval().features(x)
+    assert 1e-3 < (near - before).abs().max() < 2
+    published = adapter_state(adapt(backbone, "adapter", CLASSES, as_published=True))
+    assert not any(t.any() for name, t in published.items() if name.startswith("adapter."))
+
+
+def test_prompts_of_the_shallow_kind_pass_through_and_of_the_deep_kind_are_replaced() -> None:
+    backbone = make()
+    for method, seen in (("vpt_shallow", [3]), ("vpt_deep", [3, 3])):
+        model = adapt(backbone, method, CLASSES, tokens=3).eval()
+        lengths: list[int] = []
+        for module in model.backbone.blocks:  # type: ignore[union-attr]
+            block = getattr(module, "block", module)
+            block.register_forward_pre_hook(
+                lambda _, x, lengths=lengths: lengths.append(x[0].shape[1])
+            )
+        model(images(backbone))
+        assert lengths == [1 + 3 + 4] * 2
+        assert [p.shape[0] for n, p in adapter_state(model).items() if "prompt" in n] == seen
+
+
+@pytest.mark.parametrize("side", [32, 24])
+def test_swin_blocks_with_prompts_are_timms_but_for_the_prompts(side: int) -> None:
+    """With no prompts the rebuilt block is timm's, shifted and padded windows included."""
+    name, args = FAMILIES["swin"]
+    torch.manual_seed(0)
+    backbone = timm.create_model(name, **{**args, "img_size": side}).eval()
+    model = adapt(backbone, "vpt_deep", CLASSES, tokens=1).eval()
+    for i, prompt in enumerate(model.prompt):  # type: ignore[arg-type]
+        model.prompt[i] = nn.Parameter(prompt[:0])  # type: ignore[index, operator]
+    x = images(backbone)
+    with torch.no_grad():
+        expected = backbone.forward_head(backbone.forward_features(x), pre_logits=True)
+        assert (model.features(x) - expected).abs().max() < 1e-5
+
+
+def test_swin_prompts_of_one_image_are_not_seen_by_another() -> None:
+    model = adapt(make("swin"), "vpt_shallow", CLASSES, tokens=3).eval()
+    shake(model)
+    x = images(model.backbone)
+    with torch.no_grad():
+        together, alone = model(x), torch.cat([model(image[None]) for image in x])
+    assert (together - alone).abs().max() < 1e-5
+
+
+def test_swin_arc_has_the_published_placement_too() -> None:
+    backbone = make("swin")
+    model = adapt(backbone, "arc", CLASSES, rank=4, placement="residual")
+    paper = adapt(backbone, "arc", CLASSES, rank=4)
+    assert {n: t.shape for n, t in adapter_state(model).items()} == (
+        {n: t.shape for n, t in adapter_state(paper).items()}
+    )
+    shake(model)
+    load_adapter(paper, adapter_state(model))
+    x = images(backbone)
+    with torch.no_grad():
+        assert (model.eval()(x) - paper.eval()(x)).abs().max() > 1e-3
+    with pytest.raises(NotFoldable, match="residual stream"):
+        fold(model)
+    with pytest.raises(InputError, match="no placement"):
+        adapt(make(), "arc", CLASSES, placement="residual")
 
 
 def test_what_cannot_be_adapted_is_refused_with_reason() -> None:
-    with pytest.raises(InputError, match="no ViT blocks"):
-        adapt(timm.create_model("resnet18"), "arc", CLASSES)
+    for name in ("resnet18", "convnext_atto", "swinv2_cr_tiny_224", "beit_base_patch16_224"):
+        with torch.device("meta"), pytest.raises(InputError, match="choose a timm vit_"):
+            adapt(timm.create_model(name), "arc", CLASSES)
     with pytest.raises(KeyError, match="unknown method 'ark'"):
         adapt(make(), "ark", CLASSES)
     with pytest.raises(TypeError, match="rnk"):

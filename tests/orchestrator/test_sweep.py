@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
+from arc_train import adapt, backbones, load_adapter
+from orchestrator.spec import resolve
 from tests.wandb_files import runs
 
 pytestmark = pytest.mark.slow
@@ -191,6 +195,63 @@ def test_the_leaderboard_is_made_anew_from_the_results(
     assert json.loads(printed) == json.loads(board)
     assert (copy / "leaderboard.json").read_text() == board
     assert (copy / "leaderboard.html").exists()
+
+
+FRESH = """
+import sys, timm, torch
+from safetensors.torch import load_file
+model = timm.create_model("local-dir:" + sys.argv[1], pretrained=True).eval()
+images = load_file(sys.argv[2])["images"]
+mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+with torch.no_grad():
+    print(model((images - mean) / std).tolist())
+"""
+
+
+def test_a_winner_is_exported_as_adapter_and_as_plain_timm_model(
+    undisturbed: tuple[Sweep, tuple[int, str, str]], tmp_path: Path
+) -> None:
+    sweep, _ = undisturbed
+    command = [sys.executable, "-m", "orchestrator.cli", "export", str(sweep.folder)]
+    study = "tiny/arc/demo/digits"
+    for more in ([], ["--fold"], ["--seed", "1"]):
+        out = str(tmp_path / f"out{''.join(more)}")
+        subprocess.run([*command, study, "-o", out, *more], check=True)
+    about = json.loads((tmp_path / "out" / "adapter.json").read_text())
+    final = sweep.results()[about["id"]]
+    assert (final["seed"], final["config"]) == (0, about["config"])
+    second = json.loads((tmp_path / "out--seed1" / "adapter.json").read_text())
+    assert second["seed"] == 1
+
+    # The folded model, loaded where this project is not, against backbone + adapter, here.
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    save_file({"images": images}, tmp_path / "images.safetensors")
+    arguments = [str(tmp_path / "out--fold"), str(tmp_path / "images.safetensors")]
+    printed = subprocess.run(
+        [sys.executable, "-I", "-c", FRESH, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    ).stdout
+    spec = resolve(sweep.spec, "sweep")
+    backbone = spec.backbones[0].backbone()
+    model = backbones.build(backbone)
+    adapted = adapt(model, "arc", 10, rank=about["config"]["rank"]).eval()
+    load_adapter(adapted, load_file(tmp_path / "out" / "adapter.safetensors"))
+    mean, std = backbones.statistics(backbone, model, spec.data.normalise)
+    inputs = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    with torch.no_grad():
+        assert (torch.tensor(json.loads(printed)) - adapted(inputs)).abs().max() < 1e-4
+
+    for wrong, says in (
+        (["tiny/ark/demo/digits", "-o", str(tmp_path / "x")], "mean 'tiny/arc/demo/digits'"),
+        ([study, "-o", str(tmp_path / "x"), "--seed", "7"], "no final of seed 7"),
+        ([study, "-o", "/proc/nothing"], "can't write"),
+    ):
+        failed = subprocess.run([*command, *wrong], capture_output=True, text=True)
+        assert (failed.returncode, "Traceback" in failed.stderr) == (2, False)
+        assert says in failed.stderr
 
 
 def test_more_seeds_and_other_packs_go_on_in_the_same_folder(

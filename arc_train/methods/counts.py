@@ -1,0 +1,82 @@
+"""How many parameters a method trains, beside what the published tables print."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import yaml
+
+from arc_train.adaptation import adapt, trainable
+from arc_train.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Count:
+    """Trained parameters of a method on a backbone.
+
+    adapter: without the head. vtab, fgvc: with it, mean over the benchmark's tasks.
+    published: benchmark -> the printed figure, in millions, as text with its own precision.
+    notes: benchmark -> why the printed figure differs, where it does.
+    """
+
+    backbone: str
+    method: str
+    setting: dict[str, int]
+    adapter: int
+    vtab: float
+    fgvc: float
+    published: dict[str, str]
+    notes: dict[str, str]
+
+
+def counts() -> list[Count]:
+    """All methods on the backbones of the published tables; nothing is downloaded or allocated."""
+    table = published()
+    found = []
+    for entry in table["tables"]:
+        with torch.device("meta"):
+            backbone = timm.create_model(entry["model"])
+        for method in METHODS:
+            setting = table["at"].get(method, {})
+            adapter, width = _count(backbone, method, setting)
+            heads = {
+                name: (width + 1) * classes / tasks
+                for name, (tasks, classes) in table["classes"].items()
+            }
+            printed = {b: entry[b][method] for b in heads if method in entry.get(b, {})}
+            found.append(
+                Count(
+                    backbone=entry["backbone"],
+                    method=method,
+                    setting=setting,
+                    adapter=adapter,
+                    vtab=adapter + heads["vtab"],
+                    fgvc=adapter + heads["fgvc"],
+                    published=printed,
+                    notes={
+                        b: note
+                        for b, notes in entry.get("notes", {}).items()
+                        if (note := notes.get(method))
+                    },
+                )
+            )
+    return found
+
+
+@cache
+def published() -> dict[str, Any]:
+    """published.yaml."""
+    table: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
+    return table
+
+
+def _count(backbone: Any, method: str, setting: dict[str, Any]) -> tuple[int, int]:
+    """(trained parameters without the head, width of the features)."""
+    with torch.device("meta"):
+        model = adapt(backbone, method, 2, **setting)
+    sizes = {name: p.numel() for name, p in trainable(model).items()}
+    head = sizes.pop("head.weight") + sizes.pop("head.bias")
+    return sum(sizes.values()), head // 2 - 1

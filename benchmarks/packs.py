@@ -1,0 +1,105 @@
+"""What packing is worth: T trials as one batched computation against the same trials one by one.
+
+Both are measured in turns in one run, so that other load hits both; beside them stands the rate of
+a plain matrix product on the same device, which no training step can exceed.
+
+    python benchmarks/packs.py                                   # arc_pico on the CPU
+    python benchmarks/packs.py --model vit_base_patch16_224 --device cuda --trials 16
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from arc_train import backbones
+from arc_train.backbones import ARC_PICO, Backbone
+from arc_train.methods import METHODS
+from arc_train.pack import Member, Pack
+
+CLASSES = 100
+
+
+def members(method: str, trials: int) -> list[Member]:
+    """Trials of mixed ranks and learning rates."""
+    config = {"lr": 1e-3, "weight_decay": 0.01}
+    return [
+        Member(
+            str(i), config | ({"rank": (10, 25, 50)[i % 3]} if METHODS[method].ranked else {}), i
+        )
+        for i in range(trials)
+    ]
+
+
+def seconds(step: Callable[[], object], device: torch.device) -> float:
+    """Of one call, everything it started on the device included."""
+    _wait(device)
+    begin = time.perf_counter()
+    step()
+    _wait(device)
+    return time.perf_counter() - begin
+
+
+def matmul_rate(device: torch.device) -> float:
+    """FLOP/s of a plain product of large square matrices, in the precision of training."""
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    times = [seconds(lambda: a @ b, device) for _ in range(10)]
+    return 2 * size**3 / min(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default=ARC_PICO.name, help="arc_pico or a timm name")
+    parser.add_argument("--methods", nargs="+", default=["linear", "arc_att", "arc", "full"])
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    spec = ARC_PICO
+    if options.model != ARC_PICO.name:
+        spec = Backbone(options.model, options.model, "random")
+    backbone = backbones.build(spec).to(device)
+    side = backbones.input_size(backbone)
+    images = torch.randn(options.batch, 3, side, side, device=device)
+    labels = torch.randint(CLASSES, (options.batch,), device=device)
+    limit = matmul_rate(device)
+    print(f"{options.model}, {options.trials} trials, batch {options.batch}, {device}")
+    print(f"matrix product: {limit / 1e12:.2f} TFLOP/s")
+    print("method      ms/trial-step packed   one by one   ratio   of the product's rate, packed")
+    for method in options.methods:
+        packed, separate = (
+            Pack(backbone, method, CLASSES, members(method, options.trials), chunk=chunk)
+            for chunk in (options.trials, 1)
+        )
+        inputs = packed.model.features(images) if packed.head_only else images
+        steps = [
+            lambda pack=pack, inputs=inputs: pack.train_step(inputs, labels, 1.0)
+            for pack in (packed, separate)
+        ]
+        with FlopCounterMode(display=False) as counter:
+            steps[1]()
+        steps[0]()
+        times = [[seconds(step, device) for step in steps] for _ in range(options.rounds)]
+        fused, single = (statistics.median(column) for column in zip(*times, strict=True))
+        ratio = statistics.median(b / a for a, b in times)
+        share = counter.get_total_flops() / fused / limit
+        per = 1e3 / options.trials
+        print(f"{method:10} {fused * per:22.2f} {single * per:12.2f} {ratio:7.2f} {share:8.0%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Takes what a study learned out of a sweep: its adapter, or a plain timm model with it folded."""
+
+import difflib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+
+from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
+from arc_train.backbones import Backbone
+from arc_train.errors import InputError
+from arc_train.tasks.catalog import catalog
+from orchestrator.folder import Result, SweepFolder, write_atomically
+from orchestrator.leaderboard.select import select
+from orchestrator.plan import Study, studies
+from orchestrator.spec import Spec, load
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where it lies and what it is, in words."""
+
+    path: Path
+    what: str
+
+
+def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -> Exported:
+    """Write a study's winner, as refitted under one seed, into the folder `out`.
+
+    `adapter.safetensors` with `adapter.json` (study, configuration, accuracies), or, with
+    `folded`, a checkpoint in the layout of timm's `local-dir:`.
+
+    Raises:
+        InputError: no such sweep, study or final, or a method that doesn't fold.
+    """
+    sweep = SweepFolder(folder)
+    if not sweep.spec.is_file():
+        raise InputError(f"{folder} is not a sweep folder: it has no spec.yaml")
+    spec = load(sweep.spec)
+    chosen = _study(spec, study)
+    final = _final(spec, sweep, chosen, seed)
+    adapter = load_file(sweep.adapters / f"{final['id']}.safetensors")
+    backbone = next(b for b in spec.backbones if b.name == chosen.backbone).backbone()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if folded:
+            _write_folded(spec, backbone, final, adapter, out)
+        else:
+            source = sweep.adapters / f"{final['id']}.safetensors"
+            write_atomically(out / "adapter.safetensors", source.read_bytes())
+            about = {**final, "backbone": asdict(backbone)}
+            write_atomically(out / "adapter.json", json.dumps(about, indent=1).encode())
+    except OSError as error:
+        raise InputError(f"can't write {out}: {error.strerror}") from error
+    config = "  ".join(f"{name} {value:g}" for name, value in final["config"].items())
+    kind = "plain timm model" if folded else "adapter"
+    what = f"{kind} of {chosen}, {config}, seed {final['seed']}"
+    return Exported(out, f"{what}, test accuracy {final['test_accuracy']:.1f} %")
+
+
+def _study(spec: Spec, name: str) -> Study:
+    known = {str(study): study for study in studies(spec)}
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"no study {name!r} in this sweep{hint}; it has: {', '.join(known)}")
+    return known[name]
+
+
+def _final(spec: Spec, sweep: SweepFolder, study: Study, seed: int | None) -> Result:
+    """The winner's final under the seed, or under the first one that there is."""
+    own = [
+        result
+        for result in sweep.results().values()
+        if (result["backbone"], result["method"], result["task"])
+        == (study.backbone, study.method, study.task)
+    ]
+    winner = select(own)
+    finals = {
+        result["seed"]: result
+        for result in own
+        if result["kind"] == "final"
+        and result["status"] == "done"
+        and winner
+        and result["config"] == winner["config"]
+    }
+    if not finals:
+        raise InputError(f"study {study} has no finished final yet: run the sweep to its end")
+    if seed is None:
+        seed = next(s for s in (*spec.finals.seeds, *finals) if s in finals)
+    if seed not in finals:
+        has = ", ".join(map(str, sorted(finals)))
+        raise InputError(f"study {study} has no final of seed {seed}; it has {has}")
+    return finals[seed]
+
+
+def _write_folded(
+    spec: Spec, backbone: Backbone, final: Result, adapter: dict[str, Any], out: Path
+) -> None:
+    model = backbones.build(backbone)
+    mean, std = backbones.statistics(backbone, model, spec.data.normalise)
+    side = backbones.input_size(model)
+    before = set(model.state_dict())
+    hyper = {k: v for k, v in final["config"].items() if k not in ("lr", "weight_decay")}
+    adapted = adapt(model, final["method"], catalog()[final["task"]].classes, **hyper).eval()
+    load_adapter(adapted, adapter)
+    try:
+        plain = fold(adapted)
+    except NotFoldable as error:
+        raise InputError(
+            f"{final['method']} can't be folded: {error}; export it without --fold"
+        ) from error
+    arguments = dict(backbone.args)
+    if any(name.endswith("attn.qkv.bias") for name in set(plain.state_dict()) - before):
+        arguments["qkv_bias"] = True
+    configuration = {
+        "architecture": backbone.model.split(".")[0],
+        "num_classes": adapted.head.out_features,
+        "num_features": adapted.head.in_features,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [3, side, side],
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "squash",  # images are resized without keeping their aspect
+            "mean": mean,
+            "std": std,
+            "num_classes": adapted.head.out_features,
+            "first_conv": model.pretrained_cfg.get("first_conv"),  # type: ignore[union-attr, operator]
+            "classifier": model.pretrained_cfg.get("classifier"),  # type: ignore[union-attr, operator]
+        },
+    }
+    weights = {name: tensor.contiguous() for name, tensor in plain.state_dict().items()}
+    write_atomically(out / "model.safetensors", save(weights))
+    write_atomically(out / "config.json", json.dumps(configuration, indent=1).encode())
