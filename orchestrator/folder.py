@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +46,17 @@ class SweepFolder:
             ) from error
 
     def results(self) -> dict[str, Result]:
-        """All trial results by id. (Files are written whole, so each one can be read.)"""
-        return {path.stem: json.loads(path.read_text()) for path in sorted(self._json(self.trials))}
+        """All trial results by id.
+
+        Raises:
+            InputError: a file is damaged. (Not by us: they are written whole.)
+        """
+        return {path.stem: _read(path) for path in sorted(self.trials.glob("*.json"))}
 
     def result(self, trial: str) -> Result | None:
         """One trial's result, or None while it has none."""
-        try:
-            result: Result = json.loads((self.trials / f"{trial}.json").read_text())
-        except FileNotFoundError:
-            return None
-        return result
+        path = self.trials / f"{trial}.json"
+        return _read(path) if path.exists() else None
 
     def write_result(self, result: Result) -> None:
         """Write a trial's result, unless it has one already (a failure may be overwritten)."""
@@ -67,7 +67,7 @@ class SweepFolder:
 
     def pack_records(self) -> list[dict[str, Any]]:
         """The packs that were started, in a fixed order."""
-        return [json.loads(path.read_text()) for path in sorted(self._json(self.packs))]
+        return [_read(path) for path in sorted(self.packs.glob("*.json"))]
 
     def write_pack(self, record: dict[str, Any]) -> None:
         """Record a pack before it starts."""
@@ -88,9 +88,15 @@ class SweepFolder:
         finally:
             os.close(descriptor)
 
-    @staticmethod
-    def _json(folder: Path) -> Iterator[Path]:
-        return folder.glob("*.json")
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged; delete it, and the same command makes it again")
+    return content
 
 
 def write_atomically(path: Path, content: bytes) -> None:

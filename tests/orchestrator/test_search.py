@@ -8,9 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arc_train.errors import InputError
 from orchestrator.folder import SweepFolder
 from orchestrator.plan import Identity, PackPlan, Trial
 from orchestrator.search import SweepSearch
@@ -194,3 +196,11 @@ def test_a_result_once_written_stays(tmp_path: Path) -> None:
     folder.write_result({"id": "b", "status": "failed"})
     folder.write_result({"id": "b", "status": "done"})
     assert folder.result("b") == {"id": "b", "status": "done"}
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    folder = opened(tmp_path)
+    for content in ("", "{", "[1]", "\x00"):
+        (folder.trials / "a.json").write_text(content)
+        with pytest.raises(InputError, match=r"a\.json is damaged; delete it"):
+            folder.results()
