@@ -1,5 +1,6 @@
 """Whole sweeps by the command line: real Ray, real images, real W&B files, processes killed."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -108,18 +109,17 @@ class Sweep:
         assert not list(self.folder.glob("packs/*.ckpt"))
         return results
 
-    def workers(self) -> list[int]:
-        """Processes of this sweep that train."""
-        found = []
+    def kill_workers(self) -> int:
+        """Kill the processes of this sweep that train; returns how many."""
+        killed = 0
         for process in Path("/proc").glob("[0-9]*"):
-            try:
+            with contextlib.suppress(OSError):
                 if b"PackWorker" in (process / "cmdline").read_bytes() and (
                     self.token.encode() in (process / "environ").read_bytes()
                 ):
-                    found.append(int(process.name))
-            except OSError:
-                continue
-        return found
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed += 1
+        return killed
 
 
 def wait_until(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
@@ -308,9 +308,7 @@ def test_a_killed_worker_is_replaced_and_goes_on(
     sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
 ) -> None:
     process = sweep.start()
-    wait_until(process, lambda: list(sweep.folder.glob("packs/*.ckpt")) and sweep.workers())
-    for worker in sweep.workers():
-        os.kill(worker, signal.SIGKILL)
+    wait_until(process, lambda: list(sweep.folder.glob("packs/*.ckpt")) and sweep.kill_workers())
     process.communicate(timeout=400)
     assert process.returncode == 0
     assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
@@ -318,8 +316,12 @@ def test_a_killed_worker_is_replaced_and_goes_on(
 
 def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(sweep: Sweep) -> None:
     process = sweep.start("--set", "resources.max_failures=0")
-    wait_until(process, sweep.workers)
-    os.kill(sweep.workers()[0], signal.SIGKILL)
+
+    def failed() -> bool:
+        sweep.kill_workers()
+        return any(result["status"] == "failed" for result in sweep.results().values())
+
+    wait_until(process, failed)
     out, _ = process.communicate(timeout=400)
     assert process.returncode == 1
     statuses = Counter(result["status"] for result in sweep.results().values())
