@@ -6,7 +6,7 @@ draws depends on what ran before: the order of an epoch is a function of its add
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,6 +155,7 @@ class PackRun:
         outcomes: list[Outcome] = []
         totals = torch.zeros(len(self.pack.members), device=self.pack.device)
         orders = {seed: self._order(seed) for seed in set(self._order_seeds.values())}
+        self._places = {seed: self._draw_places(seed) for seed in orders}
         for step in range(self.steps_per_epoch):
             inputs, labels = self._batch(orders, step)
             at = self.epoch * self.steps_per_epoch + step
@@ -214,40 +215,59 @@ class PackRun:
     def _order(self, seed: int) -> Tensor:
         return torch.randperm(len(self._train), generator=generator(seed, "epoch", self.epoch))
 
+    def _draw_places(self, seed: int) -> Tensor:
+        """Where this epoch crops each training image [N, 3]."""
+        if not self._train.cropped:
+            return torch.empty(0)
+        return torch.rand(len(self._train), 3, generator=generator(seed, "crop", self.epoch))
+
     def _batch(self, orders: Mapping[int, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """Inputs and labels of a step: shared [B, ...] or, where orders differ, [T, B, ...]."""
         size = self.recipe.batch_size
+        here = slice(step * size, (step + 1) * size)
         seeds = [self._order_seeds[member.id] for member in self.pack.members]
+        places = None
         if len(set(seeds)) == 1:
-            index = orders[seeds[0]][step * size : (step + 1) * size]
+            index = orders[seeds[0]][here]
+            if self._train.cropped:
+                places = self._places[seeds[0]][index]
         else:
-            index = torch.stack([orders[s][step * size : (step + 1) * size] for s in seeds])
+            index = torch.stack([orders[seed][here] for seed in seeds])
+            if self._train.cropped:
+                places = torch.stack([self._places[seed][orders[seed][here]] for seed in seeds])
         labels = self._train.labels[index].to(self.pack.device)
-        if self.pack.head_only:
-            if self._features is None:
-                self._features = self._frozen_features(self._train)
-            return self._features[index.to(self.pack.device)], labels
-        return self._prepare(self._train.images[index]), labels
+        if not self.pack.head_only:
+            return self._prepare(self._train.batch(index, places)), labels
+        if self._train.cropped:  # epochs show other crops: nothing to keep
+            images = self._prepare(self._train.batch(index, places))
+            return self._pooled(images.flatten(0, -4)).view(*index.shape, -1), labels
+        if self._features is None:
+            self._features = self._frozen_features(self._train)
+        return self._features[index.to(self.pack.device)], labels
 
     @torch.no_grad()
+    def _pooled(self, images: Tensor) -> Tensor:
+        """Pooled features [B, D] of prepared images, by the frozen backbone."""
+        features: Tensor = self.pack.model.eval().features(images)
+        return features
+
     def _frozen_features(self, split: Split) -> Tensor:
         """Pooled features [N, D] of a split, on the device."""
-        batches = split.images.split(EVAL_BATCH)
-        return torch.cat([self.pack.model.features(self._prepare(b)) for b in batches])
+        return torch.cat([self._pooled(images) for images, _ in self._batches(split)])
+
+    def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """A split in order: prepared images [B, 3, S, S] and labels [B]."""
+        for index in torch.arange(len(split)).split(EVAL_BATCH):
+            yield self._prepare(split.batch(index)), split.labels[index].to(self.pack.device)
 
     def _evaluate(self, split: Split) -> list[tuple[float, float]]:
         """(mean loss, accuracy in percent) of each member on a split."""
         count = len(self.pack.members)
         loss = torch.zeros(count, dtype=torch.float64, device=self.pack.device)
         right = torch.zeros(count, dtype=torch.int64, device=self.pack.device)
-        for images, labels in zip(
-            split.images.split(EVAL_BATCH), split.labels.split(EVAL_BATCH), strict=True
-        ):
-            truth = labels.to(self.pack.device)
-            inputs = self._prepare(images)
+        for inputs, truth in self._batches(split):
             if self.pack.head_only:
-                with torch.no_grad():
-                    inputs = self.pack.model.features(inputs)
+                inputs = self._pooled(inputs)
             logits = self.pack.logits(inputs).float()
             targets = truth.expand(count, -1)
             loss += F.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").sum(dim=1)

@@ -70,6 +70,21 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="merge it into a plain model that timm.create_model('local-dir:OUT') loads",
     )
+    data = commands.add_parser("data", help="check a machine's images, or prepare its cache")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    for name, command, summary in (
+        ("check", _data_check, "read every image and list; exit code 2 if something is wrong"),
+        ("prepare", _data_prepare, "decode images into this machine's cache, before any sweep"),
+    ):
+        sub = actions.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(command=command)
+        sub.add_argument("tasks", metavar="TASK", nargs="+", help="tasks or groups")
+        sub.add_argument("--root", metavar="DIR", help="folder that holds the tasks' folders")
+        if name == "prepare":
+            sub.add_argument("--size", type=int, default=224, help="side of the images (224)")
+            sub.add_argument("--cache", metavar="DIR", help="the cache ($ARC_SWEEP_CACHE)")
+        else:
+            sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
     sub = add("tasks", _tasks, "the tasks and groups a sweep can name")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub = add("methods", _methods, "the methods and their recommended search spaces")
@@ -148,6 +163,94 @@ def _leaderboard(options: argparse.Namespace) -> int:
         print(json.dumps(board))
     else:
         Console().print(render(board))
+    return DONE
+
+
+def _chosen(names: list[str]) -> list[Any]:
+    """Tasks by name, groups opened."""
+    from arc_train.errors import InputError
+    from arc_train.tasks.catalog import catalog, groups
+    from orchestrator.spec import nearest
+
+    keys: dict[str, None] = {}
+    for name in names:
+        if name not in catalog() and name not in groups():
+            hint = nearest(name, [*catalog(), *groups()])
+            raise InputError(f"unknown task {name!r}{hint}; see arc-sweep tasks")
+        keys |= dict.fromkeys(groups().get(name, (name,)))
+    return [catalog()[key] for key in keys]
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from arc_train.tasks.check import check
+
+    console = Console(stderr=options.json)
+    root = Path(options.root).expanduser() if options.root else None
+    reports = []
+    for task in _chosen(options.tasks):
+        with console.status(f"reading {task.key}"):
+            reports.append(check(task, root))
+    faults = [(report.task, fault) for report in reports for fault in report.faults]
+    if options.json:
+        print(json.dumps([asdict(report) for report in reports]))
+        return BAD_INPUT if faults else DONE
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("task", "train/val/test", "classes", "files", "fingerprint"):
+        table.add_column(column, no_wrap=True)
+    for report in reports:
+        sizes = "/".join(map(str, report.sizes.values()))
+        files = ", ".join(f"{count} {kind}" for kind, count in report.encodings.items())
+        known = report.fingerprint or ""
+        table.add_row(report.task, sizes, str(report.classes or ""), files, known)
+    console.print(table)
+    for report in reports:
+        for fact in report.facts:
+            console.print(f"{report.task}: {fact}", style="dim", soft_wrap=True, markup=False)
+    for key, fault in faults:
+        console.print(f"FAULT {key}: {fault}", style="red", soft_wrap=True, markup=False)
+    return BAD_INPUT if faults else DONE
+
+
+def _data_prepare(options: argparse.Namespace) -> int:
+    import shutil
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    from arc_train.errors import InputError
+    from arc_train.tasks import cache
+    from arc_train.tasks.sources import SPLITS, open_source
+
+    if options.size < 1:
+        raise InputError(f"--size must be at least 1, found {options.size}")
+    root = Path(options.root).expanduser() if options.root else None
+    folder = Path(options.cache).expanduser() if options.cache else cache.default_folder()
+    tasks = _chosen(options.tasks)
+    counts = {}
+    for task in tasks:
+        source = open_source(task, root)
+        counts[task] = sum(source.size(split) for split in SPLITS)
+    folder.mkdir(parents=True, exist_ok=True)
+    need = sum(cache.disk(task, count, options.size) for task, count in counts.items())
+    free = shutil.disk_usage(folder).free
+    console = Console()
+    room = f"about {need / 1e9:.2f} GB in {folder}, {free / 1e9:.0f} GB free"
+    console.print(room, soft_wrap=True, markup=False)
+    if need > free:
+        raise InputError(f"{folder} has no room for {need / 1e9:.1f} GB; choose another --cache")
+    with Bars(console=console) as bars:
+        for task, count in counts.items():
+            bar = bars.add_task(task.key, total=count)
+            decoded = partial(bars.advance, bar)
+            entry = cache.prepare(task, root, options.size, folder, decoded)
+            bars.update(bar, completed=count)
+            bars.console.print(f"{task.key}: {entry.transform}, fingerprint {entry.fingerprint}")
     return DONE
 
 

@@ -317,7 +317,7 @@ def _explain(detail: dict[str, Any]) -> str:
     reason = detail["msg"].removeprefix("Input should be ")
     near = ""
     if detail["type"] == "literal_error" and isinstance(found, str):
-        near = _nearest(found, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
+        near = nearest(found, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
     return f"{key} must be {reason}, found {found!r}{near}"
 
 
@@ -337,10 +337,11 @@ def _unknown(
     what: str, found: Any, where: str, allowed: Collection[str], list_all: bool = True
 ) -> str:
     known = f"; allowed: {', '.join(allowed)}" if list_all else ""
-    return f"unknown {what} {found!r} at {where}{_nearest(str(found), allowed)}{known}"
+    return f"unknown {what} {found!r} at {where}{nearest(str(found), allowed)}{known}"
 
 
-def _nearest(found: str, allowed: Iterable[str]) -> str:
+def nearest(found: str, allowed: Iterable[str]) -> str:
+    """`; did you mean ...?` for the nearest of the allowed names, or nothing."""
     options = list(allowed)
     close = difflib.get_close_matches(found, options, n=1, cutoff=0.5)
     if not close:

@@ -1,4 +1,4 @@
-"""The node cache: a task's images decoded once, as memory-mapped uint8 arrays per split.
+"""The node cache: a task's images decoded once, as memory-mapped uint8 pixels per split.
 
 A cache entry's folder is named by what it was made from (files, their sizes and times, image
 size), so a changed file means another entry. Entries appear whole, by renaming; a lock makes
@@ -23,22 +23,39 @@ from PIL import Image
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.sources import SPLITS, Source, open_source
 
-FORMAT = 1
+FORMAT = 2
+# Images of FGVC tasks keep their aspect: their short side is this much longer than the crop's.
+CROP_MARGIN = 256 / 224
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A prepared task: `fingerprint` (16 hex digits of the images' bytes and labels), `variant`."""
+    """A prepared task.
+
+    fingerprint: 16 hex digits of the images' bytes and labels. variant: the kind of source.
+    transform: what was done to the images, in words. side: of the images that models will see.
+    """
 
     folder: Path
     fingerprint: str
     variant: str
-    sizes: dict[str, int]
+    transform: str
+    side: int
 
-    def load(self, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Images uint8 [N, S, S, 3], memory-mapped read-only, and labels int64 [N]."""
-        images = np.load(self.folder / f"{split}.images.npy", mmap_mode="r")
-        return images, np.load(self.folder / f"{split}.labels.npy")
+    def load(self, split: str) -> tuple[NDArray[np.uint8] | list[NDArray[np.uint8]], Any]:
+        """Pixels, memory-mapped read-only, and labels int64 [N].
+
+        Pixels are uint8 [N, S, S, 3]; for a task whose images keep their aspect, a list of views
+        [h, w, 3] into the mapped file.
+        """
+        pixels = np.memmap(self.folder / f"{split}.pixels", np.uint8, mode="r")
+        shapes = np.load(self.folder / f"{split}.shapes.npy")
+        labels = np.load(self.folder / f"{split}.labels.npy")
+        if (shapes == self.side).all():
+            return pixels.reshape(len(labels), self.side, self.side, 3), labels
+        ends = np.cumsum(3 * shapes.prod(axis=1))
+        views = zip(np.split(pixels, ends[:-1]), shapes, strict=True)
+        return [view.reshape(h, w, 3) for view, (h, w) in views], labels
 
 
 def default_folder() -> Path:
@@ -56,46 +73,97 @@ def prepare(
 ) -> Entry:
     """The task's cache entry, made now if it isn't there.
 
-    size: images are resized to [size, size] bicubic without keeping the aspect, as published.
+    size: side of the square images that the model takes. Images are resized to it, bicubic and
+        without keeping their aspect, as published for VTAB-1k; those of FGVC tasks keep their
+        aspect, bilinear, with room to crop.
     progress: called with the number of images decoded since the last call.
 
     Raises:
         InputError: a list or an image is wrong; nothing is left behind.
     """
     source = open_source(task, root)
-    key = hashlib.sha256(f"{FORMAT}|{size}|{source.key()}".encode()).hexdigest()[:24]
+    transform = _transform(task, size)
+    key = hashlib.sha256(f"{FORMAT}|{transform}|{source.key()}".encode()).hexdigest()[:24]
     folder = cache / task.key.replace("/", "-") / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
-            _build(source, size, folder, progress)
+            _build(source, task, size, folder, progress)
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-    return Entry(folder, meta["fingerprint"], meta["variant"], meta["sizes"])
+    return Entry(folder, meta["fingerprint"], meta["variant"], transform, size)
 
 
-def _build(source: Source, size: int, folder: Path, progress: Callable[[int], None]) -> None:
+class Fingerprint:
+    """16 hex digits of a task's image files and labels, in order; nothing else matters to it."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, content: bytes) -> None:
+        """The next image's bytes as stored."""
+        self._digest.update(hashlib.sha256(content).digest())
+
+    def end(self, split: str, labels: NDArray[np.int64]) -> None:
+        """A split is complete."""
+        self._digest.update(split.encode() + labels.tobytes())
+
+    def text(self) -> str:
+        """The fingerprint."""
+        return self._digest.hexdigest()[:16]
+
+
+def _crops(task: Task) -> bool:
+    return task.group == "fgvc"
+
+
+def disk(task: Task, images: int, size: int) -> int:
+    """About how many bytes the pixels of so many images take: photographs are 4:3 on average."""
+    if _crops(task):
+        return int(images * 3 * (size * CROP_MARGIN) ** 2 * 4 / 3)
+    return images * 3 * size**2
+
+
+def _transform(task: Task, size: int) -> str:
+    if _crops(task):
+        short = round(size * CROP_MARGIN)
+        return (
+            f"short side {short} bilinear, crop {size}: random and mirrored to train, else centre"
+        )
+    return f"resize {size}x{size} bicubic"
+
+
+def _resized(image: Image.Image, task: Task, size: int) -> Image.Image:
+    if not _crops(task):
+        if image.size == (size, size):
+            return image
+        return image.resize((size, size), Image.Resampling.BICUBIC)
+    scale = round(size * CROP_MARGIN) / min(image.size)
+    width, height = (max(size, round(scale * length)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _build(
+    source: Source, task: Task, size: int, folder: Path, progress: Callable[[int], None]
+) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     try:
-        digest = hashlib.sha256()
+        fingerprint = Fingerprint()
         for split in SPLITS:
+            shapes = []
+            with (scratch / f"{split}.pixels").open("wb") as file:
+                for image, content in source.images(split):
+                    fingerprint.add(content)
+                    pixels = np.asarray(_resized(image, task, size))
+                    shapes.append(pixels.shape[:2])
+                    file.write(pixels.tobytes())
+                    progress(1)
             labels = source.labels(split)
-            pixels = np.lib.format.open_memmap(
-                scratch / f"{split}.images.npy", "w+", np.uint8, (len(labels), size, size, 3)
-            )
-            for i, (image, content) in enumerate(source.images(split)):
-                digest.update(hashlib.sha256(content).digest())
-                if image.size != (size, size):
-                    image = image.resize((size, size), Image.Resampling.BICUBIC)
-                pixels[i] = np.asarray(image)
-                progress(1)
-            pixels.flush()
-            del pixels
-            digest.update(f"{split}".encode() + labels.tobytes())
+            fingerprint.end(split, labels)
+            np.save(scratch / f"{split}.shapes.npy", np.array(shapes, dtype=np.int64))
             np.save(scratch / f"{split}.labels.npy", labels)
         meta = {
-            "fingerprint": digest.hexdigest()[:16],
+            "fingerprint": fingerprint.text(),
             "variant": source.variant,
-            "sizes": {split: source.size(split) for split in SPLITS},
         }
         (scratch / "meta.json").write_text(json.dumps(meta))
         os.replace(scratch, folder)

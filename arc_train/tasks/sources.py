@@ -1,10 +1,11 @@
-"""Where a task's images come from: a VTAB-1k folder of lists (NOAH's layout), or drawn here.
+"""Where a task's images come from: lists in NOAH's VTAB-1k or VPT's FGVC layout, or drawn here.
 
 A source knows each split's images and labels and can say cheaply whether they changed.
 """
 
 import hashlib
 import io
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,14 +19,15 @@ from PIL import Image
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
 
-SPLITS = ("train800", "val200", "test")
+SPLITS = ("train", "val", "test")
+VTAB_LISTS = {"train": "train800", "val": "val200", "test": "test"}
 
 
 class Source(Protocol):
     """A task's splits. `key` changes when the files do; `variant` names the kind of data."""
 
-    variant: str
-
+    @property
+    def variant(self) -> str: ...
     def key(self) -> str: ...
     def size(self, split: str) -> int: ...
     def labels(self, split: str) -> NDArray[np.int64]: ...
@@ -40,19 +42,16 @@ def open_source(task: Task, root: Path | None) -> Source:
     """
     if task.group == "demo":
         return DrawnSource(task)
-    if task.group == "fgvc":
-        raise InputError(
-            f"task {task.key}: the FGVC layouts (train/val/test.json) can't be read yet; "
-            "use vtab/* or demo/* tasks"
-        )
+    lists = "train.json, val.json" if task.group == "fgvc" else "train800.txt, val200.txt"
     if root is None:
         raise InputError(
             f"task {task.key} needs its images: set data.root to the folder that holds "
-            f"{task.folders[0]}/ with train800.txt, val200.txt and test.txt"
+            f"{task.folders[0]}/ with {lists} and test.{lists[-4:].strip('.')}"
         )
     for name in task.folders:
         if (root / name).is_dir():
-            return FolderSource(task, root / name)
+            layout = FGVCSource if task.group == "fgvc" else VTABSource
+            return layout(task, root / name)
     raise InputError(f"task {task.key}: no folder {' or '.join(task.folders)} in data.root {root}")
 
 
@@ -69,7 +68,7 @@ class DrawnSource:
         if split not in self._drawn:
             from arc_train.tasks.drawn import draw
 
-            self._drawn[split] = draw(self.task.key, split)
+            self._drawn[split] = draw(self.task.key, VTAB_LISTS[split])
         return self._drawn[split]
 
     def key(self) -> str:
@@ -89,67 +88,68 @@ class DrawnSource:
 
 
 @dataclass(frozen=True)
-class _Line:
-    number: int
+class Line:
+    """An image of a list: `where` says which entry of which file, for messages."""
+
+    where: str
     path: Path
     label: int
 
+    def read(self) -> tuple[Image.Image, bytes]:
+        """The image as it is stored, loaded, and its file's bytes.
 
-class FolderSource:
-    """NOAH's layout: `<folder>/{train800,val200,test}.txt`, lines `path label`, and the images.
+        Raises:
+            InputError: it can't be read.
+        """
+        try:
+            content = self.path.read_bytes()
+            image = Image.open(io.BytesIO(content))
+            image.load()
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"{self.where}: can't read image {self.path}: {error}") from error
+        return image, content
 
-    `train800val200.txt`, where present, must list as many images of each class as the two lists
-    it joins.
-    """
+
+class ListSource:
+    """A task's folder with a list for each split."""
+
+    layout: str
 
     def __init__(self, task: Task, folder: Path) -> None:
         self.task = task
         self.folder = folder
-        self._lines = {split: self._read(split) for split in SPLITS}
-        if (folder / "train800val200.txt").exists():
-            joined = Counter(line.label for line in self._read("train800val200"))
-            parts = Counter(x.label for s in ("train800", "val200") for x in self._lines[s])
-            if joined != parts:
-                raise InputError(
-                    f"{folder / 'train800val200.txt'} doesn't join train800.txt and val200.txt: "
-                    f"it has {joined.total()} images, they have {parts.total()}, or their classes "
-                    "differ"
-                )
-        sizes = tuple(len(self._lines[split]) for split in SPLITS)
-        published = (task.train, task.val, task.test)
-        self.variant = "vtab-1k folder"
-        if sizes != published:
-            self.variant += f" (sizes {'/'.join(map(str, sizes))}, not the published split)"
+        self._lines = self._read()
 
-    def _read(self, split: str) -> list[_Line]:
-        path = self.folder / f"{split}.txt"
+    @property
+    def variant(self) -> str:
+        """The layout's name, with the sizes where they aren't those of the published split."""
+        sizes = tuple(len(self._lines[split]) for split in SPLITS)
+        if sizes == (self.task.train, self.task.val, self.task.test):
+            return self.layout
+        return f"{self.layout} (sizes {'/'.join(map(str, sizes))}, not the published split)"
+
+    def _read(self) -> dict[str, list[Line]]:
+        raise NotImplementedError
+
+    def _line(self, where: str, root: Path, name: str, label: int) -> Line:
+        """A checked entry: its image lies in the task's folder, its class is one of the task's."""
+        if not 0 <= label < self.task.classes:
+            raise InputError(
+                f"{where}: label {label} is out of range; {self.task.key} has "
+                f"{self.task.classes} classes, 0 to {self.task.classes - 1}"
+            )
+        image = (root / name).resolve()
+        if not image.is_relative_to(self.folder.resolve()):
+            raise InputError(f"{where}: {name!r} leaves the task's folder {self.folder}")
+        if not image.is_file():
+            raise InputError(f"{where}: no image {root / name}")
+        return Line(where, image, label)
+
+    def _text(self, path: Path) -> str:
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"task {self.task.key}: can't read list {path}: {error}") from error
-        root = self.folder.resolve()
-        lines: list[_Line] = []
-        for number, raw in enumerate(text.splitlines(), start=1):
-            if not raw.strip():
-                continue
-            where = f"{path}:{number}"
-            name, _, label = raw.strip().rpartition(" ")
-            if not name or not label.isdecimal():
-                raise InputError(f"{where}: expected 'path label', found {raw.strip()!r}")
-            if int(label) >= self.task.classes:
-                raise InputError(
-                    f"{where}: label {label} is out of range; {self.task.key} has "
-                    f"{self.task.classes} classes, 0 to {self.task.classes - 1}"
-                )
-            image = (self.folder / name.strip()).resolve()
-            if not image.is_relative_to(root):
-                raise InputError(f"{where}: {name!r} leaves the task's folder {self.folder}")
-            if not image.is_file():
-                raise InputError(f"{where}: no image {self.folder / name.strip()}")
-            lines.append(_Line(number, image, int(label)))
-        if not lines:
-            raise InputError(f"{path} lists no images")
-        return lines
 
     def key(self) -> str:
         digest = hashlib.sha256(self.task.key.encode())
@@ -169,12 +169,93 @@ class FolderSource:
 
     def images(self, split: str) -> Iterator[tuple[Image.Image, bytes]]:
         for line in self._lines[split]:
-            try:
-                content = line.path.read_bytes()
-                image = Image.open(io.BytesIO(content))
-                yield image.convert("RGB"), content
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                list_file = self.folder / f"{split}.txt"
+            image, content = line.read()
+            yield image.convert("RGB"), content
+
+    def lines(self, split: str) -> list[Line]:
+        """The entries of a split's list."""
+        return self._lines[split]
+
+
+class VTABSource(ListSource):
+    """NOAH's layout: `<folder>/{train800,val200,test}.txt`, lines `path label`, and the images.
+
+    `train800val200.txt`, where present, must list as many images of each class as the two lists
+    it joins.
+    """
+
+    layout = "vtab-1k folder"
+
+    def _read(self) -> dict[str, list[Line]]:
+        lines = {split: self._list(name) for split, name in VTAB_LISTS.items()}
+        if (self.folder / "train800val200.txt").exists():
+            joined = Counter(line.label for line in self._list("train800val200"))
+            parts = Counter(x.label for split in ("train", "val") for x in lines[split])
+            if joined != parts:
                 raise InputError(
-                    f"{list_file}:{line.number}: can't read image {line.path}: {error}"
-                ) from error
+                    f"{self.folder / 'train800val200.txt'} doesn't join train800.txt and "
+                    f"val200.txt: it has {joined.total()} images, they have {parts.total()}, or "
+                    "their classes differ"
+                )
+        return lines
+
+    def _list(self, name: str) -> list[Line]:
+        path = self.folder / f"{name}.txt"
+        lines: list[Line] = []
+        for number, raw in enumerate(self._text(path).splitlines(), start=1):
+            if not raw.strip():
+                continue
+            where = f"{path}:{number}"
+            image, _, label = raw.strip().rpartition(" ")
+            if not image or not label.isdecimal():
+                raise InputError(f"{where}: expected 'path label', found {raw.strip()!r}")
+            lines.append(self._line(where, self.folder, image.strip(), int(label)))
+        if not lines:
+            raise InputError(f"{path} lists no images")
+        return lines
+
+
+class FGVCSource(ListSource):
+    """VPT's layout: `<folder>/{train,val,test}.json`, each one object {"path": class id}.
+
+    Ids needn't start at 0 nor be contiguous. They become classes by their rank among the ids of
+    all three lists: ranked within each list, as the released code does it, a class missing from
+    one would shift all after it. Images lie in `images/`, `Images/` or the folder itself.
+    """
+
+    layout = "fgvc lists"
+
+    def _read(self) -> dict[str, list[Line]]:
+        raw = {split: self._ids(split) for split in SPLITS}
+        ids = sorted({label for entries in raw.values() for label in entries.values()})
+        if len(ids) > self.task.classes:
+            raise InputError(
+                f"{self.folder}: its lists name {len(ids)} classes, {self.task.key} has "
+                f"{self.task.classes}"
+            )
+        rank = {label: i for i, label in enumerate(ids)}
+        first = next(iter(raw["train"]))
+        places = [self.folder / "images", self.folder / "Images", self.folder]
+        root = next((place for place in places if (place / first).is_file()), self.folder)
+        return {
+            split: [
+                self._line(f"{self.folder / split}.json: {name!r}", root, name, rank[label])
+                for name, label in entries.items()
+            ]
+            for split, entries in raw.items()
+        }
+
+    def _ids(self, split: str) -> dict[str, int]:
+        path = self.folder / f"{split}.json"
+        try:
+            content = json.loads(self._text(path))
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON: {error}") from error
+        if not isinstance(content, dict) or not content:
+            raise InputError(f"{path} lists no images: expected an object of 'path': class id")
+        ids = {}
+        for name, label in content.items():
+            if isinstance(label, bool) or not str(label).strip().lstrip("-").isdecimal():
+                raise InputError(f"{path}: {name!r}: expected a whole number, found {label!r}")
+            ids[name] = int(label)  # numbers as text would be ranked 1, 10, 2
+        return ids

@@ -14,20 +14,63 @@ from torch import Tensor
 
 from arc_train.tasks.cache import Entry
 
+Pixels = Tensor | list[NDArray[np.uint8]]
+
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, S, S, 3] (often memory-mapped) with labels int64 [N]."""
+    """Images with labels int64 [N].
 
-    images: Tensor
+    images: uint8 [N, S, S, 3] (often memory-mapped); or, where crops are taken, a list of uint8
+        [h, w, 3] with h, w >= `side`.
+    """
+
+    images: Pixels
     labels: Tensor
+    side: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def cropped(self) -> bool:
+        """Whether a batch shows a crop of each image, so that epochs differ."""
+        return isinstance(self.images, list)
+
+    def batch(self, index: Tensor, places: Tensor | None = None) -> Tensor:
+        """The images at `index` [...]: uint8 [..., S, S, 3].
+
+        places: where to crop, [..., 3] in 0..1: top, left, and whether to mirror (below 1/2).
+            Without it, and where images are whole, nothing is random: the centre is taken.
+        """
+        if isinstance(self.images, Tensor):
+            return self.images[index]
+        wanted = index.flatten().tolist()
+        drawn = None if places is None else places.reshape(-1, 3).tolist()
+        crops = torch.empty(len(wanted), self.side, self.side, 3, dtype=torch.uint8)
+        for i, number in enumerate(wanted):
+            crops[i] = torch.from_numpy(
+                _crop(self.images[number], self.side, drawn[i] if drawn else None)
+            )
+        return crops.view(*index.shape, self.side, self.side, 3)
+
     def join(self, other: "Split") -> "Split":
         """Both splits, one after the other."""
-        return Split(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+        labels = torch.cat([self.labels, other.labels])
+        if isinstance(self.images, Tensor) and isinstance(other.images, Tensor):
+            return Split(torch.cat([self.images, other.images]), labels, self.side)
+        return Split([*self.images, *other.images], labels, self.side)
+
+
+def _crop(image: NDArray[np.uint8], side: int, place: list[float] | None) -> NDArray[np.uint8]:
+    """A copy of [side, side, 3] of an image: at a place, or from the middle."""
+    spare = [image.shape[0] - side, image.shape[1] - side]
+    if place is None:
+        top, left = spare[0] // 2, spare[1] // 2
+    else:
+        top, left = int(place[0] * (spare[0] + 1)), int(place[1] * (spare[1] + 1))
+    cut = image[top : top + side, left : left + side]
+    return np.ascontiguousarray(cut[:, ::-1] if place is not None and place[2] < 0.5 else cut)
 
 
 @dataclass(frozen=True)
@@ -47,8 +90,8 @@ class FinalData:
 
 
 def search_data(entry: Entry) -> SearchData:
-    """train800 and val200 of a prepared task."""
-    return SearchData(_split(entry, "train800"), _split(entry, "val200"))
+    """Training and validation images of a prepared task."""
+    return SearchData(_split(entry, "train"), _split(entry, "val"))
 
 
 def final_data(entry: Entry, final_on: str, record: Callable[[], None]) -> FinalData:
@@ -57,9 +100,9 @@ def final_data(entry: Entry, final_on: str, record: Callable[[], None]) -> Final
     final_on: "train+val" (VTAB-1k's protocol) or "train".
     record: called each time before the test split is opened.
     """
-    train = _split(entry, "train800")
+    train = _split(entry, "train")
     if final_on == "train+val":
-        train = train.join(_split(entry, "val200"))
+        train = train.join(_split(entry, "val"))
 
     def open_test() -> Split:
         record()
@@ -70,11 +113,9 @@ def final_data(entry: Entry, final_on: str, record: Callable[[], None]) -> Final
 
 def _split(entry: Entry, name: str) -> Split:
     images, labels = entry.load(name)
-    return Split(_mapped(images), torch.from_numpy(labels))
-
-
-def _mapped(images: NDArray[np.uint8]) -> Tensor:
-    """A tensor over the mapped file. Nothing writes to it: batches are gathered into copies."""
+    if isinstance(images, list):
+        return Split(images, torch.from_numpy(labels), entry.side)
     with warnings.catch_warnings():
+        # Nothing writes to the mapped file: batches are gathered into copies.
         warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(images)
+        return Split(torch.from_numpy(images), torch.from_numpy(labels), entry.side)

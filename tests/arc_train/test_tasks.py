@@ -1,10 +1,12 @@
 """Lists are checked before anything else; images are decoded once, whoever asks; test is sealed."""
 
+import json
 import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from arc_train.errors import InputError
@@ -191,3 +193,81 @@ def test_demo_tasks_are_deterministic_disjoint_and_have_every_class(key: str) ->
         seen |= content
     again, _ = draw(key, "val200")
     assert np.array_equal(again, splits["val200"][0])
+
+
+CARS = catalog()["fgvc/cars"]
+
+
+@pytest.fixture
+def cars(tmp_path: Path) -> Path:
+    """A small folder in VPT's layout: images of varied shape, ids with gaps, few of them in val."""
+    folder = tmp_path / "data" / "StanfordCars"
+    (folder / "car_ims").mkdir(parents=True)
+    draws = np.random.default_rng(0)
+    number = 0
+    for split, ids in (("train", [7, 3, 100, 12]), ("val", [3, 100]), ("test", [100, 12, 7])):
+        entries = {}
+        for label in ids:
+            name = f"car_ims/{number:06d}.png"
+            shape = (20 + 3 * number, 50 - 2 * number, 3)
+            pixels = draws.integers(0, 255, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name)
+            entries[name] = label if split != "test" else str(label)
+            number += 1
+        (folder / f"{split}.json").write_text(json.dumps(entries))
+    return tmp_path / "data"
+
+
+def test_fgvc_ids_become_classes_by_their_rank_over_all_lists(cars: Path) -> None:
+    entry = prepare(CARS, cars, 14, cars / "cache")
+    assert entry.load("train")[1].tolist() == [1, 0, 3, 2]
+    assert entry.load("val")[1].tolist() == [0, 3]
+    assert entry.load("test")[1].tolist() == [3, 2, 1]
+    assert "fgvc lists" in entry.variant
+
+
+def test_fgvc_images_keep_their_aspect_and_are_cropped(cars: Path) -> None:
+    entry = prepare(CARS, cars, 14, cars / "cache")
+    images, _ = entry.load("train")
+    with Image.open(cars / "StanfordCars/car_ims/000001.png") as image:
+        scale = 16 / min(image.size)
+        size = (round(image.width * scale), round(image.height * scale))
+        expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    assert np.array_equal(images[1], expected)
+    split = search_data(entry).train
+    assert split.cropped
+    (centre,) = split.batch(torch.tensor([1]))
+    top, left = ((length - 14) // 2 for length in expected.shape[:2])
+    assert np.array_equal(centre, expected[top : top + 14, left : left + 14])
+    corners = torch.tensor([[0.0, 0.0, 0.9], [0.999, 0.999, 0.9], [0.0, 0.0, 0.1]])
+    first, last, mirrored = split.batch(torch.tensor([1, 1, 1]), corners)
+    assert np.array_equal(first, expected[:14, :14])
+    assert np.array_equal(last, expected[-14:, -14:])
+    assert np.array_equal(mirrored, expected[:14, :14][:, ::-1])
+    joined = final_data(entry, "train+val", lambda: None).train
+    assert len(joined) == 6
+    assert joined.batch(torch.tensor([[0, 5], [4, 3]])).shape == (2, 2, 14, 14, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "lists no images"),
+        ("{}", "lists no images"),
+        ('{"car_ims/000000.png": "Audi"}', "expected a whole number"),
+        ('{"car_ims/000000.png": true}', "expected a whole number"),
+        ('{"../../x.png": 3}', "leaves the task's folder"),
+        ('{"/etc/passwd": 3}', "leaves the task's folder"),
+        ('{"car_ims/nothing.png": 3}', "no image"),
+        (json.dumps({f"car_ims/{i}.png": i for i in range(197)}), "name 197 classes"),
+    ],
+)
+def test_wrong_fgvc_lists_are_named(cars: Path, content: str, says: str) -> None:
+    (cars / "StanfordCars" / "val.json").write_text(content)
+    with pytest.raises(InputError, match=says) as caught:
+        prepare(CARS, cars, 14, cars / "cache")
+    assert "StanfordCars" in str(caught.value)
+    (cars / "StanfordCars" / "val.json").unlink()
+    with pytest.raises(InputError, match=r"can't read list .*val\.json"):
+        prepare(CARS, cars, 14, cars / "cache")

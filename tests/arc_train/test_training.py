@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -53,6 +54,7 @@ def start(
     epochs: int = 4,
     orders: Sequence[int] | None = None,
     val: Split | None = VAL,
+    train: Split = TRAIN,
     halving: Halving | None = None,
     chunk: int = 16,
 ) -> PackRun:
@@ -64,7 +66,7 @@ def start(
         orders or [7] * len(trials),
         Recipe(epochs, batch_size=16, warmup_epochs=1),
         Images(HALF, HALF, torch.device("cpu")),
-        TRAIN,
+        train,
         val,
         halving,
         chunk,
@@ -175,6 +177,38 @@ def test_finals_with_orders_of_their_own_are_what_they_are_alone(
             together[trial.id].curve[-1][1], abs=1e-4
         )
         assert single.test(VAL)[0] == pytest.approx(scores[i], abs=1e-3)
+
+
+def ragged(count: int, seed: int) -> Split:
+    """The same images inside larger ones of varied shape."""
+    plain = images(count, seed)
+    larger = [
+        np.pad(image.numpy(), ((i % 3, 2), (1, i % 4), (0, 0)), mode="edge")
+        for i, image in enumerate(plain.images)
+    ]
+    return Split(larger, plain.labels, 16)
+
+
+@pytest.mark.parametrize("method", ["linear", "arc"])
+@pytest.mark.parametrize("orders", [[7, 7], [1, 2]])
+def test_crops_are_drawn_anew_each_epoch_and_for_each_trial_as_alone(
+    backbone: nn.Module, method: str, orders: list[int]
+) -> None:
+    config = {"rank": 4, "dropout": 0.0} if method == "arc" else {}
+    trials = members([1e-2, 3e-3], **config)
+    data = {"train": ragged(50, 1), "val": ragged(30, 2)}
+    together = finish(start(backbone, trials, method, orders=orders, **data))
+    again = finish(start(backbone, trials, method, orders=orders, **data))
+    assert comparable(together) == comparable(again)
+    for i, trial in enumerate(trials):
+        single = finish(start(backbone, [trial], method, orders=orders[i : i + 1], **data))
+        assert single[trial.id].val_loss == pytest.approx(together[trial.id].val_loss, abs=1e-4)
+    run = start(backbone, trials, method, orders=orders, **data)
+    seen = []
+    for _ in range(2):
+        run.run_epoch()
+        seen.append(run._places[orders[0]])
+    assert not torch.equal(*seen)
 
 
 @given(

@@ -1,0 +1,148 @@
+"""Looks at a task's files as a sceptic would: what is there, and what can't be right.
+
+A fault makes results wrong or incomparable. What is merely worth knowing (sizes other than the
+published ones, greyscale images, classes that the training images lack) is a fact.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arc_train.errors import InputError
+from arc_train.tasks.cache import Fingerprint
+from arc_train.tasks.catalog import Task
+from arc_train.tasks.sources import SPLITS, ListSource, open_source
+
+TINY = 16  # pixels: a shorter side says little at 224
+EXAMPLES = 3  # of a fault that many files share
+
+
+@dataclass
+class Report:
+    """What was found in a task: faults first, then facts to read."""
+
+    task: str
+    faults: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    classes: int = 0
+    encodings: dict[str, int] = field(default_factory=dict)
+    variant: str | None = None
+    fingerprint: str | None = None
+
+
+def check(task: Task, root: Path | None) -> Report:
+    """Read all of a task's images and lists; everything wrong ends up in the report."""
+    report = Report(task.key)
+    try:
+        source = open_source(task, root)
+    except InputError as error:
+        report.faults.append(str(error))
+        return report
+    report.variant = source.variant
+    report.sizes = {split: source.size(split) for split in SPLITS}
+    labels = {split: source.labels(split) for split in SPLITS}
+    _check_classes(report, task, labels)
+    if isinstance(source, ListSource):
+        _check_files(report, source, labels)
+    else:
+        fingerprint = Fingerprint()
+        for split in SPLITS:
+            for _, content in source.images(split):
+                fingerprint.add(content)
+            fingerprint.end(split, labels[split])
+        report.fingerprint = fingerprint.text()
+        report.encodings = {"drawn": sum(report.sizes.values())}
+    published = {"train": task.train, "val": task.val, "test": task.test}
+    for split, size in report.sizes.items():
+        if size != published[split]:
+            report.facts.append(f"{split} has {size:,} images, the published {published[split]:,}")
+    return report
+
+
+def _check_classes(report: Report, task: Task, labels: dict[str, Any]) -> None:
+    present = {split: set(np.unique(values).tolist()) for split, values in labels.items()}
+    report.classes = len(set().union(*present.values()))
+    if report.classes != task.classes:
+        report.faults.append(
+            f"{report.classes} classes occur, {task.key} has {task.classes}: "
+            f"missing {_some(set(range(task.classes)) - set().union(*present.values()))}"
+        )
+    missing = set(range(task.classes)) - present["test"]
+    if missing:
+        report.faults.append(f"no test image of class {_some(missing)}")
+    for split in ("train", "val"):
+        lacking = task.classes - len(present[split])
+        if lacking:
+            report.facts.append(f"{split} has no image of {lacking} of {task.classes} classes")
+
+
+def _check_files(report: Report, source: ListSource, labels: dict[str, Any]) -> None:
+    """Every image: readable, listed once, in one split; one class for each class folder."""
+    fingerprint = Fingerprint()
+    encodings: Counter[str] = Counter()
+    grey = tiny = 0
+    places: dict[str, dict[bytes, str]] = {split: {} for split in SPLITS}
+    folders: dict[str, dict[int, str]] = defaultdict(dict)
+    same: list[str] = []
+    for split in SPLITS:
+        listed: dict[Path, str] = {}
+        for line in source.lines(split):
+            if line.path in listed:
+                report.faults.append(f"{line.where}: listed before, at {listed[line.path]}")
+            listed[line.path] = line.where
+            folder = _class_folder(line.path, source.folder)
+            if folder:
+                folders[folder].setdefault(line.label, line.where)
+            try:
+                image, content = line.read()
+            except InputError as error:
+                report.faults.append(str(error))
+                continue
+            fingerprint.add(content)
+            encodings[str(image.format)] += 1
+            grey += image.mode in ("1", "L", "LA", "I", "I;16")
+            tiny += min(image.size) < TINY
+            for earlier in SPLITS[: SPLITS.index(split)]:
+                if content in places[earlier]:
+                    same.append(f"{line.where} is the image of {places[earlier][content]}")
+            places[split].setdefault(content, line.where)
+        fingerprint.end(split, labels[split])
+    if same:
+        report.faults.append(
+            f"{len(same)} images stand in two splits: {'; '.join(same[:EXAMPLES])}"
+        )
+    for folder, found in sorted(folders.items()):
+        if len(found) > 1:
+            entries = ", ".join(f"{label} at {where}" for label, where in sorted(found.items()))
+            report.faults.append(f"images of the folder {folder!r} have several classes: {entries}")
+    report.encodings = dict(encodings)
+    report.fingerprint = fingerprint.text()
+    if grey:
+        report.facts.append(f"{grey:,} images are greyscale")
+    if tiny:
+        report.facts.append(f"{tiny:,} images have a side below {TINY} pixels")
+
+
+def _class_folder(path: Path, root: Path) -> str | None:
+    """The folder that holds an image, if it is more than its split's."""
+    parts = path.relative_to(root.resolve()).parts[:-1]
+    named = [part for part in parts if part.lower() not in _GENERIC]
+    return named[-1] if named else None
+
+
+_GENERIC = {"images", "image", "img", "jpg", "data", "train", "val", "validation", "test"} | {
+    "train800",
+    "val200",
+    "train800val200",
+    "trainval",
+    "car_ims",
+}
+
+
+def _some(classes: set[int]) -> str:
+    first = ", ".join(map(str, sorted(classes)[:5]))
+    return first + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")

@@ -1,0 +1,92 @@
+"""The commands that only look: what they print, and how they end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arc_train.tasks.catalog import catalog, groups
+from orchestrator.cli import main
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, contextlib\n"
+        "from orchestrator.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['run', '--help'])\n"
+        "print([m for m in ('torch', 'ray', 'wandb', 'timm', 'rich') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_tasks_and_methods_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [task["key"] for task in printed["tasks"]] == list(catalog())
+    assert {name: len(keys) for name, keys in printed["groups"].items()} == (
+        {name: len(keys) for name, keys in groups().items()}
+    )
+    assert main(["methods", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    arc = next(c for c in printed["counts"] if (c["backbone"], c["method"]) == ("ViT-B/16", "arc"))
+    assert (arc["adapter"], round(arc["vtab"]), arc["published"]["vtab"]) == (96432, 134477, "0.13")
+
+
+def test_methods_on_a_narrow_terminal_show_every_digit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["methods"]) == 0
+    text = capsys.readouterr().out
+    assert "85,836,701" in text
+    assert "\u2026" not in text
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A clean task: kitti, 4 classes."""
+    folder = tmp_path / "kitti"
+    draws = np.random.default_rng(0)
+    for split in ("train800", "val200", "test"):
+        (folder / split).mkdir(parents=True)
+        lines = []
+        for i in range(8):
+            name = f"{split}/{i}.jpg"
+            pixels = draws.integers(0, 255, (20, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name)
+            lines.append(f"{name} {i % 4}")
+        (folder / f"{split}.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_data_check_ends_by_what_it_finds(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["data", "check", "vtab/kitti", "--root", str(root)]
+    assert main(command) == 0
+    assert "24 JPEG" in capsys.readouterr().out
+    path = root / "kitti" / "test.txt"
+    path.write_text(path.read_text().replace(" 3", " 2"))
+    assert main([*command, "--json"]) == 2
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["faults"] == ["no test image of class 3"]
+    assert main(command) == 2
+    assert "FAULT vtab/kitti: no test image of class 3" in capsys.readouterr().out
+    assert main(["data", "check", "vtab/kity", "--root", str(root)]) == 2
+    assert "did you mean 'vtab/kitti'" in capsys.readouterr().err
+
+
+def test_data_prepare_fills_the_cache_once(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "prepare", "vtab/kitti", "--root", str(root), "--size", "16"]
+    for _ in range(2):
+        assert main([*command, "--cache", str(tmp_path / "cache")]) == 0
+        assert "resize 16x16 bicubic, fingerprint" in capsys.readouterr().out
+    assert len(list((tmp_path / "cache").rglob("meta.json"))) == 1
+    assert main([*command[:3], "--root", str(root), "--size", "0"]) == 2
+    assert main(["data", "prepare", "fgvc/cars"]) == 2
+    assert "set data.root" in capsys.readouterr().err
