@@ -1,4 +1,4 @@
-"""Where a task's images come from: lists in NOAH's VTAB-1k or VPT's FGVC layout, or drawn here.
+"""Where a task's images come from: lists in NOAH's VTAB-1k or VPT's FGVC layout, or drawn.
 
 A source knows each split's images and labels and can say cheaply whether they changed.
 """
@@ -18,9 +18,14 @@ from PIL import Image
 
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
+from arc_train.tasks.standins import StandInSource
 
 SPLITS = ("train", "val", "test")
 VTAB_LISTS = {"train": "train800", "val": "val200", "test": "test"}
+
+
+# As the root of all data: images drawn in the tasks' places, for a rehearsal.
+STAND_INS = Path("stand-ins")
 
 
 class Source(Protocol):
@@ -42,6 +47,8 @@ def open_source(task: Task, root: Path | None) -> Source:
     """
     if task.group == "demo":
         return DrawnSource(task)
+    if root == STAND_INS:
+        return StandInSource(task)
     lists = "train.json, val.json" if task.group == "fgvc" else "train800.txt, val200.txt"
     if root is None:
         raise InputError(

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from arc_train.tasks.standins import VARIANT
+
 Board = Mapping[str, Any]
 Row = Mapping[str, Any]
 
@@ -108,10 +110,12 @@ def statement(board: Board) -> str:
     seeds = final_seeds(board)
     final_on = str(board["protocol"].get("final_on", "train+val")).replace("+", " + ")
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    stand_ins = any(VARIANT in row.get("variants", ()) for row in board["rows"])
+    rehearsal = "REHEARSAL on drawn stand-ins, not on the named tasks. " if stand_ins else ""
     return (
-        f"Test accuracy in %, {over}: each study's winner, chosen on validation images alone, is "
-        f"refitted on {final_on}, and the test split is opened once per final, after its last "
-        "epoch."
+        f"{rehearsal}Test accuracy in %, {over}: each study's winner, chosen on validation images "
+        f"alone, is refitted on {final_on}, and the test split is opened once per final, after "
+        "its last epoch."
     )
 
 
