@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
             help="override a key of the file, e.g. --set search.trials=4 (repeatable)",
         )
         sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    sub = add("status", _status, "how far a sweep is, from another terminal")
+    sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub = add("leaderboard", _leaderboard, "rebuild the leaderboard from a sweep's result files")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -143,6 +146,46 @@ def _plan(options: argparse.Namespace) -> int:
     for name, count in counts.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
     Console().print(table)
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from orchestrator.status import status
+
+    state = status(options.folder)
+    if options.json:
+        print(json.dumps(state))
+        return DONE
+    console = Console()
+    counts = ", ".join(f"{count} {name}" for name, count in state["statuses"].items())
+    driver = "a driver is running" if state["running"] else "no driver is running"
+    console.print(
+        f"{state['sweep']}: {state['complete']} of {len(state['studies'])} studies complete, "
+        f"{driver}; trials: {counts or 'none yet'}",
+        soft_wrap=True,
+        markup=False,
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("study", "search", "finals", "best val"):
+        table.add_column(column, no_wrap=True, justify="left" if column == "study" else "right")
+    for line in state["studies"]:
+        best = line["best_val_accuracy"]
+        table.add_row(
+            line["study"],
+            f"{line['search']}/{line['search_expected']}",
+            f"{line['finals']}/{line['finals_expected']}",
+            "" if best is None else f"{best:.1f}",
+        )
+    console.print(table)
+    for pack in state["packs_begun"]:
+        console.print(
+            f"begun: {pack['kind']} {pack['study']}, {pack['ended']} of {pack['trials']} ended",
+            soft_wrap=True,
+            markup=False,
+        )
     return DONE
 
 

@@ -156,7 +156,7 @@ def _tune(
 def _locked(folder: SweepFolder) -> Iterator[None]:
     lock = FileLock(folder.path / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # `status` holds it for a moment
     except Timeout:
         raise InputError(
             f"another arc-sweep run is working in {folder.path}; wait for it, or give this sweep "

@@ -88,6 +88,13 @@ class Sweep:
         out, err = process.communicate(timeout=400)
         return process.returncode, out, err
 
+    def status(self) -> dict[str, Any]:
+        """What `arc-sweep status` says."""
+        command = [sys.executable, "-m", "orchestrator.cli", "status", str(self.folder), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        state: dict[str, Any] = json.loads(done.stdout)
+        return state
+
     def results(self) -> dict[str, dict[str, Any]]:
         files = self.folder.glob("trials/*.json")
         return {path.stem: json.loads(path.read_text()) for path in files}
@@ -155,6 +162,8 @@ def test_one_command_goes_from_yaml_to_leaderboard(
     assert (code, err) == (0, "")
     results = sweep.check_complete()
     assert f"{TRIALS} trials trained now" in out
+    state = sweep.status()
+    assert (state["complete"], state["running"], state["packs_begun"]) == (4, False, [])
     statuses = Counter(result["status"] for result in results.values())
     assert statuses == {"done": 4 + 8, "stopped": 8}
     for result in results.values():
@@ -337,9 +346,16 @@ def test_two_drivers_never_work_in_one_folder(sweep: Sweep) -> None:
     code, _, err = sweep.run()
     assert code == 2
     assert "another arc-sweep run is working in" in err
+    state = sweep.status()
+    assert state["running"]
+    assert sum(state["statuses"].values()) > 0
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 130
+    state = sweep.status()
+    assert not state["running"]
+    assert state["complete"] < 4
+    assert sum(line["search"] for line in state["studies"]) <= 12
 
 
 @pytest.mark.parametrize(
