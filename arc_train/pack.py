@@ -46,6 +46,7 @@ class Pack:
         members: the trials; `members` of the pack has them in an order of its own.
         clip: largest gradient norm of a trial.
         chunk: how many trials are fused at a time; halved when memory runs out.
+        autocast: whether the model runs in bfloat16; by default on a GPU only.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Pack:
         members: Sequence[Member],
         clip: float = 1.0,
         chunk: int = 16,
+        autocast: bool | None = None,
     ) -> None:
         self.method = METHODS[method]
         self.members = sorted(members, key=self._group)
@@ -70,6 +72,7 @@ class Pack:
         self.true_shapes = [{name: tuple(p.shape) for name, p in s.items()} for s in states]
         self.device = next(backbone.parameters()).device
         self.rows = torch.stack([self._flatten(state) for state in states]).to(self.device)
+        self.autocast = self.device.type == "cuda" if autocast is None else autocast
         self.m = torch.zeros_like(self.rows)
         self.v = torch.zeros_like(self.rows)
         self.step = 0
@@ -216,8 +219,7 @@ class Pack:
             tensors |= {name: values[i] for i, name in enumerate(self._constants)}
             tensors |= {f"{name}.seed": seeds[i] for i, name in enumerate(self._dropouts)}
             arguments = (inputs, self.head_only)
-            on_gpu = self.device.type == "cuda"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 logits: Tensor = functional_call(self.model, tensors, arguments, tie_weights=False)
             return logits.to(row.dtype)
 

@@ -154,6 +154,23 @@ def test_chunks_and_company_change_nothing_with_dropout_on(
     assert (together - without).abs().max() > 1e-3, "dropout must be on for this to mean anything"
 
 
+@pytest.mark.parametrize("method", ["linear", "arc", "lora", "vpt_deep", "full"])
+def test_bfloat16_touches_the_model_alone(backbone: nn.Module, method: str) -> None:
+    """As on a GPU: what is trained and the optimiser's state stay in float32.
+
+    (Not for a Swin: its first norm gets bfloat16, which autocast lifts on a GPU but not on a CPU.)
+    """
+    trials, data = members(method), batches(20)
+    packs = [Pack(backbone, method, 4, trials, autocast=autocast) for autocast in (False, True)]
+    for images, labels in data:
+        inputs = packs[0].model.features(images) if packs[0].head_only else images
+        exact, rounded = (pack.train_step(inputs, labels, 0.3) for pack in packs)
+    assert {t.dtype for t in (packs[1].rows, packs[1].m, packs[1].v, rounded)} == {torch.float32}
+    difference = (exact - rounded).abs().max()
+    assert 0 < difference < 0.1
+    assert packs[1].logits(inputs).dtype == torch.float32
+
+
 def test_padding_stays_exactly_zero(backbone: nn.Module) -> None:
     pack = Pack(backbone, "arc", 4, members("arc", dropout=0.1))
     for images, labels in batches(10):
