@@ -64,19 +64,34 @@ def build(spec: Backbone) -> nn.Module:
         InputError: the model can't be made with these args, or the checkpoint doesn't fit; the
             message names each tensor that doesn't.
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # so that "random" weights are the same in every process
+        model = _create(spec, pretrained=spec.weights == "timm")
+    if spec.weights not in ("timm", "random"):
+        _load(model, Path(spec.weights), spec.name)
+    frozen: nn.Module = model.float().requires_grad_(False).eval()
+    return frozen
+
+
+def outline(spec: Backbone) -> nn.Module:
+    """The model's structure without weights, on the meta device: costs no memory.
+
+    Raises:
+        InputError: the model can't be made with these args.
+    """
+    with torch.device("meta"):
+        return _create(spec, pretrained=False)
+
+
+def _create(spec: Backbone, pretrained: bool) -> nn.Module:
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # so that "random" weights are the same in every process
-            model = timm.create_model(spec.model, pretrained=spec.weights == "timm", **spec.args)
+        model: nn.Module = timm.create_model(spec.model, pretrained=pretrained, **spec.args)
     except Exception as error:  # timm, hub and torch raise many kinds for bad names, args, network
         raise InputError(
             f"backbone {spec.name!r}: timm can't make {spec.model!r}"
             f"{f' with {dict(spec.args)}' if spec.args else ''}: {error}"
         ) from error
-    if spec.weights not in ("timm", "random"):
-        _load(model, Path(spec.weights), spec.name)
-    frozen: nn.Module = model.float().requires_grad_(False).eval()
-    return frozen
+    return model
 
 
 def fingerprint(spec: Backbone) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from arc_train.errors import InputError
+from arc_train.methods.counts import trained
 from arc_train.seeding import seed_of
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import SPLITS, open_source
@@ -15,6 +16,8 @@ from orchestrator.space import grid_configs, random_configs
 from orchestrator.spec import Spec
 
 Config = dict[str, float]
+# float32: the weight, its gradient, two moments of AdamW.
+BYTES_PER_WEIGHT = 16
 
 
 @dataclass(frozen=True, order=True)
@@ -135,6 +138,13 @@ def split(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
         yield trials[i * len(trials) // count : (i + 1) * len(trials) // count]
 
 
+def pack_size(spec: Spec, study: Study) -> int:
+    """Most trials in a pack of this study: what the spec says, or what its memory allows."""
+    backbone = next(b for b in spec.backbones if b.name == study.backbone).backbone()
+    needed = BYTES_PER_WEIGHT * max(1, trained(backbone, study.method))
+    return max(1, min(spec.pack.size, int(spec.pack.memory * 1e9 / needed)))
+
+
 def halving(spec: Spec) -> Halving | None:
     """The sweep's rungs."""
     rungs = spec.search.halving
@@ -198,7 +208,8 @@ def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
         seeds = len(spec.finals.seeds)
         search += len(trials)
         finals += seeds
-        for start in split(trials, spec.pack.size):  # type: ignore[arg-type]
+        size = pack_size(spec, study)
+        for start in split(trials, size):  # type: ignore[arg-type]
             packs += 1
             alive, epoch = len(start), 0
             for rung in [
@@ -208,7 +219,7 @@ def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
                 trained += alive * (rung - epoch) * train
                 validated += alive * val
                 alive, epoch = max(1, alive // (rungs.eta if rungs else 1)), rung
-        packs += -(-seeds // spec.pack.size)
+        packs += -(-seeds // size)
         train += val if spec.protocol.final_on == "train+val" else 0
         trained += seeds * spec.training.epochs * train
         tested += seeds * test

@@ -15,6 +15,7 @@ from orchestrator.plan import (
     Trial,
     final_trials,
     pack,
+    pack_size,
     search_trials,
     split,
     studies,
@@ -40,6 +41,7 @@ class StudySearch:
         self.study = study
         self._spec, self._identity, self._folder = spec, identity, folder
         self._records = [record for record in records if record.study == study]
+        self._size = pack_size(spec, study)
         self.trials = search_trials(spec, study, identity)
         self.waiting = self._packs("search", self.trials)
         self.running: set[str] = set()
@@ -82,7 +84,7 @@ class StudySearch:
                 packs.append(record)
                 missing -= members
         rest = [trial for trial in wanted if trial.id in missing]
-        return packs + [pack(kind, self.study, part) for part in split(rest, self._spec.pack.size)]
+        return packs + [pack(kind, self.study, part) for part in split(rest, self._size)]
 
     def _has_result(self, trial: str) -> bool:
         result = self._folder.result(trial)

@@ -70,10 +70,15 @@ class DataSpec(_Part):
 
 
 class PackSpec(_Part):
-    """size: most trials in one pack. chunk: how many of them are fused at a time."""
+    """size: most trials in one pack. chunk: how many of them are fused at a time.
+
+    memory: GB that the trained weights of a pack may take, with gradients and optimiser state;
+    packs of methods that train much (full, partial) are smaller for it.
+    """
 
     size: int = Field(16, ge=1)
     chunk: int = Field(8, ge=1)
+    memory: float = Field(8, gt=0)
 
 
 class ResourcesSpec(_Part):

@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 import yaml
 
 from arc_train.adaptation import adapt, trainable
+from arc_train.backbones import Backbone, outline
 from arc_train.methods import METHODS
 
 
@@ -37,8 +37,7 @@ def counts() -> list[Count]:
     table = published()
     found = []
     for entry in table["tables"]:
-        with torch.device("meta"):
-            backbone = timm.create_model(entry["model"])
+        backbone = outline(Backbone(entry["backbone"], entry["model"], "random"))
         for method in METHODS:
             setting = table["at"].get(method, {})
             adapter, width = _count(backbone, method, setting)
@@ -64,6 +63,16 @@ def counts() -> list[Count]:
                 )
             )
     return found
+
+
+@cache
+def trained(backbone: Backbone, method: str) -> int:
+    """Parameters that a trial trains below the head, at the method's default setting.
+
+    Raises:
+        InputError: there is no such model, or the method can't adapt it.
+    """
+    return _count(outline(backbone), method, {})[0]
 
 
 @cache

@@ -84,7 +84,9 @@ class DrawnSource:
         return hashlib.sha256(self.task.key.encode() + code).hexdigest()
 
     def size(self, split: str) -> int:
-        return len(self._split(split)[1])
+        from arc_train.tasks.drawn import split_size
+
+        return split_size(self.task.key, VTAB_LISTS[split])
 
     def labels(self, split: str) -> NDArray[np.int64]:
         return self._split(split)[1]

@@ -13,6 +13,7 @@ from orchestrator.plan import (
     cost,
     final_trials,
     pack,
+    pack_size,
     search_trials,
     split,
     studies,
@@ -109,6 +110,17 @@ def test_packs_are_even_and_hold_each_trial_once(count: int, size: int) -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     plan = pack("search", study, parts[0])
     assert PackPlan.of(plan.record()) == plan
+
+
+def test_packs_of_methods_that_train_much_are_smaller() -> None:
+    large = spec(
+        backbones=[{"name": "b", "model": "vit_base_patch16_224", "weights": "random"}],
+        methods=["linear", "arc", "full"],
+    )
+    linear, arc, full = studies(large)[:3]
+    assert [pack_size(large, study) for study in (linear, arc)] == [16, 16]
+    assert pack_size(large, full) == int(8e9 / (16 * 85_798_656)) == 5
+    assert pack_size(spec(pack={"memory": 1e-9}), studies(spec())[0]) == 1
 
 
 def test_cost_counts_every_image_of_a_small_sweep() -> None:
