@@ -98,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from orchestrator.interrupt import sigterm_interrupts
+
+    sigterm_interrupts()
+
     from orchestrator import sweep
     from orchestrator.leaderboard.terminal import render
     from orchestrator.progress import Progress

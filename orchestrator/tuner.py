@@ -6,7 +6,6 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 import contextlib
 import logging
 import os
-import signal
 import sys
 import tempfile
 from collections import Counter
@@ -19,6 +18,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from orchestrator.folder import Result, SweepFolder
+from orchestrator.interrupt import sigterm_interrupts
 from orchestrator.plan import Identity, PackPlan
 from orchestrator.search import SweepSearch
 from orchestrator.spec import Spec
@@ -53,7 +53,7 @@ def drive(
     spec: Spec, folder: SweepFolder, identity: Identity, search: SweepSearch, reports: Reports
 ) -> None:
     """Run packs until the search is complete."""
-    with _ray(), _terminates(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
+    with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
         need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
         searcher = _RoutedSearcher(spec, folder, identity, search, reports)
         tune.Tuner(
@@ -194,6 +194,7 @@ def _ray() -> Iterator[None]:
         configure_logging=True,
         ignore_reinit_error=True,
     )
+    sigterm_interrupts()  # again: Ray sets a handler of its own
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are told by us
     try:
@@ -202,17 +203,3 @@ def _ray() -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
-
-
-@contextlib.contextmanager
-def _terminates() -> Iterator[None]:
-    """SIGTERM ends a sweep the way Ctrl-C does. (Set after ray.init, which sets one of its own.)"""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

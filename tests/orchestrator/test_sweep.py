@@ -341,7 +341,7 @@ def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(sweep: Sw
 
 
 def test_two_drivers_never_work_in_one_folder(sweep: Sweep) -> None:
-    process = sweep.start()
+    process = sweep.start("--set", "training.epochs=60")  # long enough for what follows
     wait_until(process, lambda: len(sweep.written()) >= 1)
     code, _, err = sweep.run()
     assert code == 2
