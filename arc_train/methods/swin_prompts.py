@@ -2,8 +2,10 @@
 
 A block's prompts join each window's attention, without relative position, and are averaged over an
 image's windows afterwards. Where patches merge, four copies of a prompt merge in the same way.
-(In the released code copies for the windows are ordered by window, then image, while the windows
-are ordered by image: beyond the first block, images see each other's prompts. Here they don't.)
+Two things differ from the released code. Its copies for the windows are ordered by window, then
+image, while the windows are ordered by image, so that beyond the first block images see each
+other's prompts; here they don't. And it averages prompts with the patches at the end; here, as on
+a ViT, the features are those of the patches.
 """
 
 from typing import Any
