@@ -196,16 +196,13 @@ def _status(options: argparse.Namespace) -> int:
 def _leaderboard(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from arc_train.errors import InputError
     from orchestrator.folder import SweepFolder
     from orchestrator.leaderboard.terminal import render
     from orchestrator.spec import load
     from orchestrator.sweep import project
 
     folder = SweepFolder(options.folder)
-    if not folder.spec.is_file():
-        raise InputError(f"{options.folder} is not a sweep folder: it has no spec.yaml")
-    board = project(load(folder.spec), folder)
+    board = project(load(folder.resolved_spec()), folder)
     if options.json:
         print(json.dumps(board))
     else:

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save
 from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
 from arc_train.backbones import Backbone
 from arc_train.errors import InputError
+from arc_train.pack import OPTIMISER
 from arc_train.tasks.catalog import catalog
 from orchestrator.folder import Result, SweepFolder, write_atomically
-from orchestrator.leaderboard.select import select
+from orchestrator.leaderboard.select import finals, select
 from orchestrator.plan import Study, studies
 from orchestrator.spec import Spec, load
 
@@ -36,13 +37,11 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
         InputError: no such sweep, study or final, or a method that doesn't fold.
     """
     sweep = SweepFolder(folder)
-    if not sweep.spec.is_file():
-        raise InputError(f"{folder} is not a sweep folder: it has no spec.yaml")
-    spec = load(sweep.spec)
+    spec = load(sweep.resolved_spec())
     chosen = _study(spec, study)
     final = _final(spec, sweep, chosen, seed)
     adapter = load_file(sweep.adapters / f"{final['id']}.safetensors")
-    backbone = next(b for b in spec.backbones if b.name == chosen.backbone).backbone()
+    backbone = spec.backbone(chosen.backbone)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if folded:
@@ -71,29 +70,16 @@ def _study(spec: Spec, name: str) -> Study:
 
 def _final(spec: Spec, sweep: SweepFolder, study: Study, seed: int | None) -> Result:
     """The winner's final under the seed, or under the first one that there is."""
-    own = [
-        result
-        for result in sweep.results().values()
-        if (result["backbone"], result["method"], result["task"])
-        == (study.backbone, study.method, study.task)
-    ]
-    winner = select(own)
-    finals = {
-        result["seed"]: result
-        for result in own
-        if result["kind"] == "final"
-        and result["status"] == "done"
-        and winner
-        and result["config"] == winner["config"]
-    }
-    if not finals:
+    own = [result for result in sweep.results().values() if Study.of(result) == study]
+    by_seed = {result["seed"]: result for result in finals(own, select(own))}
+    if not by_seed:
         raise InputError(f"study {study} has no finished final yet: run the sweep to its end")
     if seed is None:
-        seed = next(s for s in (*spec.finals.seeds, *finals) if s in finals)
-    if seed not in finals:
-        has = ", ".join(map(str, sorted(finals)))
+        seed = next(s for s in (*spec.finals.seeds, *by_seed) if s in by_seed)
+    if seed not in by_seed:
+        has = ", ".join(map(str, sorted(by_seed)))
         raise InputError(f"study {study} has no final of seed {seed}; it has {has}")
-    return finals[seed]
+    return by_seed[seed]
 
 
 def _write_folded(
@@ -103,7 +89,7 @@ def _write_folded(
     mean, std = backbones.statistics(backbone, model, spec.data.normalise)
     side = backbones.input_size(model)
     before = set(model.state_dict())
-    hyper = {k: v for k, v in final["config"].items() if k not in ("lr", "weight_decay")}
+    hyper = {k: v for k, v in final["config"].items() if k not in OPTIMISER}
     adapted = adapt(model, final["method"], catalog()[final["task"]].classes, **hyper).eval()
     load_adapter(adapted, adapter)
     try:

@@ -30,6 +30,16 @@ class SweepFolder:
         self.packs = self.path / "packs"
         self.adapters = self.path / "adapters"
 
+    def resolved_spec(self) -> Path:
+        """The path of spec.yaml, for `orchestrator.spec.load`.
+
+        Raises:
+            InputError: the folder has none, so it is no sweep's.
+        """
+        if not self.spec.is_file():
+            raise InputError(f"{self.path} is not a sweep folder: it has no spec.yaml")
+        return self.spec
+
     def create(self) -> None:
         """Make the folders.
 

@@ -28,6 +28,11 @@ class Study:
     method: str
     task: str
 
+    @staticmethod
+    def of(result: Mapping[str, Any]) -> "Study":
+        """The study that a trial's result belongs to."""
+        return Study(result["backbone"], result["method"], result["task"])
+
     def __str__(self) -> str:
         return f"{self.backbone}/{self.method}/{self.task}"
 
@@ -140,8 +145,7 @@ def split(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
 
 def pack_size(spec: Spec, study: Study) -> int:
     """Most trials in a pack of this study: what the spec says, or what its memory allows."""
-    backbone = next(b for b in spec.backbones if b.name == study.backbone).backbone()
-    needed = BYTES_PER_WEIGHT * max(1, trained(backbone, study.method))
+    needed = BYTES_PER_WEIGHT * max(1, trained(spec.backbone(study.backbone), study.method))
     return max(1, min(spec.pack.size, int(spec.pack.memory * 1e9 / needed)))
 
 

@@ -137,6 +137,10 @@ class Spec(_Part):
         raw = {**default_spaces()[method], **self.search.space.get(method, {})}
         return {name: parse(name, value) for name, value in raw.items()}
 
+    def backbone(self, name: str) -> Backbone:
+        """One of the sweep's backbones, by the name that results have."""
+        return next(entry for entry in self.backbones if entry.name == name).backbone()
+
     @property
     def folder(self) -> Path:
         """The sweep's folder, `<storage>/<name>`."""

@@ -5,10 +5,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from arc_train.errors import InputError
-from orchestrator.folder import SweepFolder
+from orchestrator.folder import Result, SweepFolder
 from orchestrator.leaderboard.select import select
-from orchestrator.plan import PackPlan, configs, studies
+from orchestrator.plan import PackPlan, Study, configs, studies
 from orchestrator.spec import load
 
 
@@ -19,19 +18,15 @@ def status(path: str) -> dict[str, Any]:
         InputError: it is no sweep's folder.
     """
     folder = SweepFolder(path)
-    if not folder.spec.is_file():
-        raise InputError(f"{path} is not a sweep folder: it has no spec.yaml")
-    spec = load(folder.spec)
+    spec = load(folder.resolved_spec())
     results = folder.results()
-    ended = [result for result in results.values() if result["status"] != "failed"]
+    ended: dict[Study, list[Result]] = {}
+    for result in results.values():
+        if result["status"] != "failed":
+            ended.setdefault(Study.of(result), []).append(result)
     lines = []
     for study in studies(spec):
-        own = [
-            result
-            for result in ended
-            if (result["backbone"], result["method"], result["task"])
-            == (study.backbone, study.method, study.task)
-        ]
+        own = ended.get(study, [])
         best = select(own)
         lines.append(
             {

@@ -128,9 +128,6 @@ def _tune(
     """Drive the Tuner; returns (interrupted, problem)."""
     from orchestrator.tuner import Reports, drive  # Ray is slow to import
 
-    def started(plan: PackPlan) -> None:
-        progress.pack_started(plan)
-
     def reported(plan: PackPlan, report: Mapping[str, Any]) -> None:
         ended = [folder.result(trial) for trial in report["ended"]]
         for result in ended:
@@ -146,7 +143,7 @@ def _tune(
     progress.say("starting Ray")
     with progress.sweep(search):
         try:
-            drive(spec, folder, identity, search, Reports(started, reported, failed))
+            drive(spec, folder, identity, search, Reports(progress.pack_started, reported, failed))
         except KeyboardInterrupt:
             return True, None
     return False, None

@@ -66,7 +66,7 @@ class RunningPack:
     def __init__(self, spec: Spec, plan: PackPlan, folder: SweepFolder, fingerprint: str) -> None:
         self.spec, self.plan, self.folder = spec, plan, folder
         study = plan.study
-        backbone = next(b for b in spec.backbones if b.name == study.backbone).backbone()
+        backbone = spec.backbone(study.backbone)
         device = torch.device("cuda" if spec.resources.gpu and torch.cuda.is_available() else "cpu")
         model = _frozen(backbone, device)
         task = catalog()[study.task]

@@ -17,8 +17,8 @@ from arc_train.methods.swin_prompts import PromptedStage
 from arc_train.structure import is_swin, sites
 
 
-class Insert(nn.Module):
-    """Runs a frozen module, then puts prompts [p, D] after the first `prefix` tokens."""
+class Prompted(nn.Module):
+    """A frozen module with prompts [p, D], which lie after the first `prefix` tokens."""
 
     def __init__(
         self, module: nn.Module, prompts: nn.ParameterList, index: int, prefix: int
@@ -29,47 +29,40 @@ class Insert(nn.Module):
         self.prompts, self.index = prompts, index
         self.prefix = prefix
 
+    @property
+    def prompt(self) -> Tensor:
+        """The module's own prompts [p, D]."""
+        return self.prompts[self.index]
+
+    def place(self, x: Tensor, old: int, new: bool) -> Tensor:
+        """x [B, N, D] without the `old` tokens after the prefix; own prompts there if `new`."""
+        own = [self.prompt.expand(x.shape[0], -1, -1)] if new else []
+        return torch.cat([x[:, : self.prefix], *own, x[:, self.prefix + old :]], dim=1)
+
+
+class Insert(Prompted):
+    """Runs the module, then puts the prompts in."""
+
     def forward(self, x: Tensor) -> Tensor:
         """x [B, N, D] -> [B, N + p, D]."""
-        x = self.module(x)
-        prompt = self.prompts[self.index].expand(x.shape[0], -1, -1)
-        return torch.cat([x[:, : self.prefix], prompt, x[:, self.prefix :]], dim=1)
+        return self.place(self.module(x), old=0, new=True)
 
 
-class Replace(nn.Module):
-    """Puts a block's own prompts [p, D] in the places of those before, then runs the block."""
-
-    def __init__(
-        self, block: nn.Module, prompts: nn.ParameterList, index: int, prefix: int
-    ) -> None:
-        super().__init__()
-        self.block = block
-        self.prompts, self.index = prompts, index
-        self.prefix = prefix
+class Replace(Prompted):
+    """Puts a block's own prompts in the places of those before, then runs the block."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, N + p, D] -> [B, N + p, D]."""
-        after = self.prefix + self.prompts[self.index].shape[0]
-        prompt = self.prompts[self.index].expand(x.shape[0], -1, -1)
-        out: Tensor = self.block(torch.cat([x[:, : self.prefix], prompt, x[:, after:]], dim=1))
+        out: Tensor = self.module(self.place(x, old=self.prompt.shape[0], new=True))
         return out
 
 
-class Remove(nn.Module):
-    """Takes the prompts out, then runs a frozen module."""
-
-    def __init__(
-        self, module: nn.Module, prompts: nn.ParameterList, index: int, prefix: int
-    ) -> None:
-        super().__init__()
-        self.module = module
-        self.prompts, self.index = prompts, index
-        self.prefix = prefix
+class Remove(Prompted):
+    """Takes the prompts out, then runs the module."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, N + p, D] -> [B, N, D]."""
-        after = self.prefix + self.prompts[self.index].shape[0]
-        out: Tensor = self.module(torch.cat([x[:, : self.prefix], x[:, after:]], dim=1))
+        out: Tensor = self.module(self.place(x, old=self.prompt.shape[0], new=False))
         return out
 
 

@@ -16,6 +16,18 @@ def select(results: Iterable[Result]) -> Result | None:
     return min(finished, key=_rank, default=None)
 
 
+def finals(results: Iterable[Result], winner: Result | None) -> list[Result]:
+    """The finished finals of the winner's configuration: those of an earlier winner don't count."""
+    return [
+        result
+        for result in results
+        if result["kind"] == "final"
+        and result["status"] == "done"
+        and winner is not None
+        and result["config"] == winner["config"]
+    ]
+
+
 def _rank(result: Result) -> tuple[float, float, int, float, str]:
     return (
         -result["val_accuracy"],

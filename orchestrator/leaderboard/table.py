@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.folder import Result
-from orchestrator.leaderboard.select import select
+from orchestrator.leaderboard.select import finals, select
 
 Row = dict[str, Any]
 StudyKey = tuple[str, str, str]
@@ -73,23 +73,15 @@ def rows_csv(board: Mapping[str, Any]) -> str:
 
 def _row(study: StudyKey, group: str, results: list[Result], seeds: Sequence[int]) -> Row:
     winner = select(results)
-    finals = [
-        result
-        for result in results
-        if result["kind"] == "final"
-        and result["status"] == "done"
-        and winner is not None
-        and result["config"] == winner["config"]
-        and result["seed"] in seeds
-    ]
-    finals.sort(key=lambda result: list(seeds).index(result["seed"]))
+    tested = [result for result in finals(results, winner) if result["seed"] in seeds]
+    tested.sort(key=lambda result: list(seeds).index(result["seed"]))
     searched = [result for result in results if result["kind"] == "search"]
     return {
         "backbone": study[0],
         "method": study[1],
         "task": study[2],
         "group": group,
-        "test_accuracy": _spread([result["test_accuracy"] for result in finals]),
+        "test_accuracy": _spread([result["test_accuracy"] for result in tested]),
         "val_accuracy": winner and winner["val_accuracy"],
         "config": winner and winner["config"],
         "trainable_params": winner and winner["trainable_params"],

@@ -276,7 +276,7 @@ def test_prompts_of_the_shallow_kind_pass_through_and_of_the_deep_kind_are_repla
         model = adapt(backbone, method, CLASSES, tokens=3).eval()
         lengths: list[int] = []
         for module in model.backbone.blocks:  # type: ignore[union-attr]
-            block = getattr(module, "block", module)
+            block = getattr(module, "module", module)
             block.register_forward_pre_hook(
                 lambda _, x, lengths=lengths: lengths.append(x[0].shape[1])
             )
