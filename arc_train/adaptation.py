@@ -59,7 +59,7 @@ def adapt(
     num_classes: int,
     *,
     generator: torch.Generator | None = None,
-    **hyperparameters: float,
+    **hyperparameters: float | str,
 ) -> Adapted:
     """Adapt a timm model with `method`; only the method's parameters and the head require grad.
 

@@ -33,7 +33,7 @@ class Member:
     """One trial of a pack: its configuration and the seed of its initialisation and dropout."""
 
     id: str
-    config: Mapping[str, float]
+    config: Mapping[str, float | str]
     seed: int
 
 
@@ -101,6 +101,8 @@ class Pack:
             device=self.device,
         )
         _unfuse_attention(self.model, self.device)
+        if self.autocast:
+            _normalise_in_float32(self.model)
 
     @staticmethod
     def _alone(backbone: nn.Module, method: str, num_classes: int, member: Member) -> Adapted:
@@ -262,7 +264,7 @@ class Pack:
                 start = end
 
     def _group(self, member: Member) -> tuple[float, ...]:
-        return tuple(member.config.get(name, 0.0) for name in self.method.unpadded)
+        return tuple(float(member.config.get(name, 0.0)) for name in self.method.unpadded)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed pack needs, as tensors and plain values."""
@@ -284,6 +286,13 @@ def _unfuse_attention(model: nn.Module, device: torch.device) -> None:
         for module in model.modules():
             if hasattr(module, "fused_attn"):
                 module.fused_attn = False  # type: ignore[assignment]
+
+
+def _normalise_in_float32(model: nn.Module) -> None:
+    """Norms get float32 on every device: autocast lifts them on a GPU, but not on a CPU."""
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -329,20 +329,33 @@ def _methods(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from arc_train.methods import METHODS, default_spaces
+    from arc_train.methods import METHODS, recommended
     from arc_train.methods.counts import counts
+    from orchestrator.space import words
 
     found = counts()
     if options.json:
-        spaces = {name: default_spaces()[name] for name in METHODS}
-        print(json.dumps({"spaces": spaces, "counts": [asdict(count) for count in found]}))
+        methods = {
+            name: {**asdict(recommended(name)), "options": dict(method.options)}
+            for name, method in METHODS.items()
+        }
+        print(json.dumps({"methods": methods, "counts": [asdict(count) for count in found]}))
         return DONE
     console = Console()
     table = Table(title="recommended search spaces", box=None, title_justify="left")
     table.add_column("method", no_wrap=True)
-    table.add_column("space")
-    for name in METHODS:
-        table.add_row(name, "  ".join(_dimension(*d) for d in default_spaces()[name].items()))
+    table.add_column("space; variants that a sweep may fix")
+    table.add_column("tried first")
+    for name, method in METHODS.items():
+        searched = "  ".join(_dimension(*d) for d in recommended(name).space.items())
+        variants = "  ".join(
+            _dimension(key, list(values)) for key, values in method.options.items()
+        )
+        table.add_row(
+            name,
+            f"{searched}; {variants}" if variants else searched,
+            words(recommended(name).first),
+        )
     console.print(table)
     for backbone in dict.fromkeys(count.backbone for count in found):
         console.print()
@@ -352,11 +365,13 @@ def _methods(options: argparse.Namespace) -> int:
 
 def _dimension(name: str, space: Any) -> str:
     """`lr 0.001..0.1 log`, `rank 8|16`, `layers 4`."""
+    from orchestrator.space import shown
+
     if isinstance(space, dict):
         ((scale, (low, high)),) = space.items()
         return f"{name} {low:g}..{high:g} {scale}"
     values = space if isinstance(space, list) else [space]
-    return f"{name} {'|'.join(f'{value:g}' for value in values)}"
+    return f"{name} {'|'.join(map(shown, values))}"
 
 
 def _counts(console: Any, backbone: str, counts: list[Any]) -> None:

@@ -16,6 +16,7 @@ from arc_train.tasks.catalog import catalog
 from orchestrator.folder import Result, SweepFolder, write_atomically
 from orchestrator.leaderboard.select import finals, select
 from orchestrator.plan import Study, studies
+from orchestrator.space import words
 from orchestrator.spec import Spec, load
 
 
@@ -53,7 +54,7 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
             write_atomically(out / "adapter.json", json.dumps(about, indent=1).encode())
     except OSError as error:
         raise InputError(f"can't write {out}: {error.strerror}") from error
-    config = "  ".join(f"{name} {value:g}" for name, value in final["config"].items())
+    config = words(final["config"])
     kind = "plain timm model" if folded else "adapter"
     what = f"{kind} of {chosen}, {config}, seed {final['seed']}"
     return Exported(out, f"{what}, test accuracy {final['test_accuracy']:.1f} %")

@@ -12,10 +12,9 @@ from arc_train.seeding import seed_of
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import SPLITS, open_source
 from arc_train.training import Halving
-from orchestrator.space import grid_configs, random_configs
+from orchestrator.space import Config, grid_configs, random_configs
 from orchestrator.spec import Spec
 
-Config = dict[str, float]
 # float32: the weight, its gradient, two moments of AdamW.
 BYTES_PER_WEIGHT = 16
 
@@ -162,7 +161,10 @@ def _trial_id(
     determined_by = {
         "kind": kind,
         "study": asdict(study),
-        "config": {name: float(value) for name, value in config.items()},
+        "config": {
+            name: value if isinstance(value, str) else float(value)
+            for name, value in config.items()
+        },
         "seed": [spec.seed, seed],
         "training": spec.training.model_dump(),
         "halving": spec.search.halving and spec.search.halving.model_dump(),

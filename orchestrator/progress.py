@@ -21,6 +21,7 @@ from rich.text import Text
 from orchestrator.folder import Result
 from orchestrator.plan import PackPlan, Study
 from orchestrator.search import SweepSearch
+from orchestrator.space import words
 
 ROWS = 14
 
@@ -132,7 +133,7 @@ class Progress:
             seeds = f"{len(tested)} seed{'s' * (len(tested) > 1)}"
             return f"test {fmean(tested):.1f} % ({seeds})"
         if best := self._best.get(study):
-            config = "  ".join(f"{name} {value:g}" for name, value in best["config"].items())
+            config = words(best["config"])
             return f"val {best['val_accuracy']:.1f} %  ({config})"
         return ""
 

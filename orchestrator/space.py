@@ -4,25 +4,47 @@
 {log: [1e-3, 0.1]} log-uniform between the two
 {uniform: [0, 1]}  uniform between the two
 0.1                fixed
+residual           a variant of the method, fixed (arc_train.methods.Method.options)
 """
 
 import itertools
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+Value = float | str
+Config = dict[str, Value]
 
 
 @dataclass(frozen=True)
 class Choice:
     """One of some values, all equally likely."""
 
-    values: tuple[float, ...]
+    values: tuple[Value, ...]
 
-    def sample(self, draws: random.Random) -> float:
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        return len(self.values)
+
+    def sample(self, draws: random.Random) -> Value:
         """A value, from one draw."""
         return self.values[int(draws.random() * len(self.values))]
+
+    def nearest(self, value: Value) -> Value:
+        """The value itself or, of numbers, the one nearest to it."""
+        if value in self.values or isinstance(value, str):
+            return value if value in self.values else self.values[0]
+        return min(self.values, key=lambda own: abs(float(own) - value))
+
+    def features(self, value: Value) -> list[float]:
+        """0..1 by the place of a number among the others; for names a 1 in the name's place."""
+        if all(isinstance(own, str) for own in self.values):
+            return [float(value == own) for own in self.values] if len(self.values) > 1 else []
+        place = sorted(self.values, key=float).index(value)
+        return [place / (len(self.values) - 1)] if len(self.values) > 1 else []
 
 
 @dataclass(frozen=True)
@@ -32,6 +54,22 @@ class Range:
     low: float
     high: float
     log: bool
+
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        return math.inf
+
+    def nearest(self, value: Value) -> float:
+        """The value itself, or the bound that it lies beyond."""
+        return min(max(float(value), self.low), self.high)
+
+    def features(self, value: Value) -> list[float]:
+        """0..1 by where it lies between the bounds, in its logarithm if that is how it is drawn."""
+        low, high, at = self.low, self.high, float(value)
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(at)
+        return [(at - low) / (high - low)]
 
     def sample(self, draws: random.Random) -> float:
         """A value to 4 significant digits, from one draw: what is shown is what was run."""
@@ -60,14 +98,19 @@ _BOUNDS: dict[str, tuple[float, bool, float]] = {
 _WHOLE = ("rank", "tokens", "layers")
 
 
-def parse(name: str, raw: Any) -> Dimension:
+def parse(name: str, raw: Any, options: Sequence[Value] = ()) -> Dimension:
     """A hyperparameter's dimension from its YAML value.
 
+    options: of a hyperparameter that chooses a variant of the method, what it may be.
+
     Raises:
-        ValueError: it is none of the four forms, or a value is outside the hyperparameter's range.
+        ValueError: it is none of the forms, or a value is outside the hyperparameter's range.
     """
-    dimension = _form(raw)
-    values = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+    if options:
+        if not any(raw is option or raw == option for option in options):
+            raise ValueError(f"{name} must be one of {', '.join(map(str, options))}, found {raw!r}")
+        return Choice((raw,))
+    dimension, values = _form(raw)
     low, included, high = _BOUNDS.get(name, (-math.inf, True, math.inf))
     for value in values:
         if not (low <= value < high) or (value == low and not included):
@@ -83,11 +126,12 @@ def parse(name: str, raw: Any) -> Dimension:
     return dimension
 
 
-def _form(raw: Any) -> Dimension:
+def _form(raw: Any) -> tuple[Dimension, tuple[float, ...]]:
+    """A dimension of numbers, and those that bound it."""
     if _number(raw):
-        return Choice((raw,))
+        return Choice((raw,)), (raw,)
     if isinstance(raw, list) and raw and all(_number(value) for value in raw):
-        return Choice(tuple(raw))
+        return Choice(tuple(raw)), tuple(raw)
     if isinstance(raw, dict) and len(raw) == 1:
         kind, bounds = next(iter(raw.items()))
         if (
@@ -101,7 +145,7 @@ def _form(raw: Any) -> Dimension:
                 raise ValueError(f"a log range must start above 0, found {raw!r}")
             if not low < high:
                 raise ValueError(f"a range goes from the smaller to the larger, found {raw!r}")
-            return Range(float(low), float(high), kind == "log")
+            return Range(float(low), float(high), kind == "log"), (low, high)
     raise ValueError(
         "expected a number, a list of numbers, {log: [low, high]} or {uniform: [low, high]}, "
         f"found {raw!r}" + _exponent_hint(raw)
@@ -127,27 +171,29 @@ def _exponent_hint(raw: Any) -> str:
     return ""
 
 
-def random_configs(space: Space, seed: int, count: int) -> list[dict[str, float]]:
-    """The first `count` random configurations of a study.
+def size(space: Space) -> float:
+    """How many configurations there are; infinite where a dimension is a range."""
+    return math.prod(dimension.size for dimension in space.values())
+
+
+def random_configs(space: Space, seed: int, count: int) -> list[Config]:
+    """The first `count` random configurations of a study, or all that there are.
 
     Each has a generator of its own, so asking for more later begins with the same ones.
-    Doubles (small spaces have them) are left out as long as new ones can be found.
     """
-    configs: list[dict[str, float]] = []
-    seen: set[tuple[tuple[str, float], ...]] = set()
+    if size(space) <= count:
+        return grid_configs(space)
+    configs: dict[tuple[Value, ...], Config] = {}
     for index in itertools.count():
+        if len(configs) == count:
+            break
         draws = random.Random(f"{seed}/{index}")
         config = {name: dimension.sample(draws) for name, dimension in sorted(space.items())}
-        key = tuple(config.items())
-        if key not in seen:
-            seen.add(key)
-            configs.append(config)
-        if len(configs) == count or index >= 50 * count:
-            return configs
-    raise AssertionError("unreachable")
+        configs.setdefault(tuple(config.values()), config)
+    return list(configs.values())
 
 
-def grid_configs(space: Space) -> list[dict[str, float]]:
+def grid_configs(space: Space) -> list[Config]:
     """Every combination of the choices.
 
     Raises:
@@ -163,3 +209,27 @@ def grid_configs(space: Space) -> list[dict[str, float]]:
             )
         axes.append(dimension.values)
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*axes)]
+
+
+def nearest_config(space: Space, config: Mapping[str, Value]) -> Config:
+    """The configuration of a space that is nearest to a (perhaps partial) one from elsewhere."""
+    found: Config = {}
+    for name, dimension in sorted(space.items()):
+        lowest = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
+        found[name] = dimension.nearest(config.get(name, lowest))
+    return found
+
+
+def features(space: Space, config: Mapping[str, Value]) -> list[float]:
+    """A configuration as a point of the unit cube; what is fixed has no coordinate."""
+    return [x for name in sorted(space) for x in space[name].features(config[name])]
+
+
+def words(config: Mapping[str, Value]) -> str:
+    """A configuration in a line: `lr 0.003  rank 50`."""
+    return "  ".join(f"{name} {shown(value)}" for name, value in config.items())
+
+
+def shown(value: Value) -> str:
+    """A number in its shortest form, a name or a yes or no as it is."""
+    return str(value) if isinstance(value, str | bool) else f"{value:g}"

@@ -14,7 +14,7 @@ from arc_train.backbones import ARC_PICO, Backbone
 from arc_train.backbones import exists as timm_knows
 from arc_train.backbones import names as backbone_names
 from arc_train.errors import InputError
-from arc_train.methods import METHODS, default_spaces
+from arc_train.methods import METHODS, recommended
 from arc_train.tasks.cache import default_folder
 from arc_train.tasks.catalog import catalog, groups
 from orchestrator.space import Space, grid_configs, parse
@@ -134,8 +134,9 @@ class Spec(_Part):
 
     def space(self, method: str) -> Space:
         """The method's recommended space with this sweep's overrides."""
-        raw = {**default_spaces()[method], **self.search.space.get(method, {})}
-        return {name: parse(name, value) for name, value in raw.items()}
+        raw = {**recommended(method).space, **self.search.space.get(method, {})}
+        options = METHODS[method].options
+        return {name: parse(name, value, options.get(name, ())) for name, value in raw.items()}
 
     def backbone(self, name: str) -> Backbone:
         """One of the sweep's backbones, by the name that results have."""
@@ -288,11 +289,12 @@ def _combinations(spec: Spec) -> list[str]:
             continue
         for name, value in overrides.items():
             key = f"search.space.{method}.{name}"
-            if name not in default_spaces()[method]:
-                faults.append(_unknown("hyperparameter", name, key, default_spaces()[method]))
+            known = {**recommended(method).space, **METHODS[method].options}
+            if name not in known:
+                faults.append(_unknown("hyperparameter", name, key, known))
                 continue
             try:
-                parse(name, value)
+                parse(name, value, METHODS[method].options.get(name, ()))
             except ValueError as error:
                 faults.append(f"{error} at {key}")
     if not faults and spec.search.algorithm == "grid":

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from arc_train import adapt, backbones
 from arc_train.errors import InputError
+from arc_train.methods import METHODS
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import open_source
@@ -199,6 +200,7 @@ def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
 def _check_methods(spec: Spec, name: str, model: Any) -> None:
     for method in spec.methods:
         try:
-            adapt(model, method, 2)
+            options = METHODS[method].options.keys() & spec.search.space.get(method, {}).keys()
+            adapt(model, method, 2, **{name: spec.search.space[method][name] for name in options})
         except InputError as error:
             raise InputError(f"method {method!r} can't adapt backbone {name!r}: {error}") from error

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from arc_train.tasks.catalog import catalog
 from orchestrator.folder import Result
+from orchestrator.space import shown
 
 TAG_LENGTH = 64  # W&B refuses longer ones
 PATIENCE = 30  # seconds for a server to answer at a run's start, and again at its end
@@ -243,7 +244,7 @@ def _name(result: Result) -> str:
     short = {"rank": "r", "weight_decay": "wd", "dropout": "drop"}
     order = {"rank": 0, "lr": 1}
     config = sorted(result["config"].items(), key=lambda item: (order.get(item[0], 2), item[0]))
-    parts = [f"{short.get(name, name)}{value:g}" for name, value in config]
+    parts = [f"{short.get(name, name)}{shown(value)}" for name, value in config]
     if result["kind"] == "final":
         parts.append(f"seed{result['seed']}")
     return f"{result['method']} · {result['task'].split('/')[-1]} · {' '.join(parts)}"

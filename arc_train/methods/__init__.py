@@ -1,7 +1,7 @@
-"""The methods. To add one: a file with `attach` and `fold`, a line here, a space in spaces.yaml."""
+"""The methods. To add one: a file with `attach` and `fold`, and a line here."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ class Method:
     unpadded: hyperparameters that change shapes in a way that zero padding would not undo; trials
         of a pack that differ in them are computed one group after the other.
     decays_vectors: whether weight decay acts on one-dimensional tensors too.
+    options: hyperparameters that choose a variant, with the values they may have. A sweep fixes
+        them, since trials of a pack share the structure; left out, the first value holds.
     """
 
     attach: Callable[..., Mapping[str, nn.Module]]
@@ -31,6 +33,7 @@ class Method:
     ranked: bool = False
     unpadded: tuple[str, ...] = ()
     decays_vectors: bool = True
+    options: Mapping[str, tuple[str | bool, ...]] = field(default_factory=dict)
 
 
 METHODS: dict[str, Method] = {
@@ -39,7 +42,9 @@ METHODS: dict[str, Method] = {
     "partial": Method(selective.attach_partial, selective.fold),
     "bias": Method(selective.attach_bias, selective.fold),
     "mlp": Method(mlp.attach, mlp.fold),
-    "adapter": Method(adapter.attach, adapter.fold, ranked=True),
+    "adapter": Method(
+        adapter.attach, adapter.fold, ranked=True, options={"as_published": (False, True)}
+    ),
     "adapter_houlsby": Method(adapter.attach_houlsby, adapter.fold, ranked=True),
     "vpt_shallow": Method(prompts.attach_shallow, prompts.fold, unpadded=("tokens",)),
     "vpt_deep": Method(prompts.attach_deep, prompts.fold, unpadded=("tokens",)),
@@ -47,13 +52,32 @@ METHODS: dict[str, Method] = {
     "ssf": Method(ssf.attach, ssf.fold, decays_vectors=False),
     "repadapter": Method(repadapter.attach, repadapter.fold, ranked=True),
     "arc_att": Method(arc.attach_att, arc.fold, ranked=True),
-    "arc": Method(arc.attach, arc.fold, ranked=True),
+    "arc": Method(arc.attach, arc.fold, ranked=True, options={"placement": ("norm", "residual")}),
 }
 
 
+@dataclass(frozen=True)
+class Recommended:
+    """What is searched for a method, in the form of a sweep file, and what is tried first."""
+
+    space: Mapping[str, Any]
+    first: Mapping[str, float]
+
+
+def recommended(method: str) -> Recommended:
+    """The method's recommendation (spaces.yaml)."""
+    entries = ["any", "ranked", method] if METHODS[method].ranked else ["any", method]
+    space: dict[str, Any] = {}
+    first: dict[str, float] = {}
+    for name in entries:
+        entry = _spaces().get(name, {})
+        space |= entry.get("space", {})
+        first |= entry.get("first", {})
+    return Recommended(space, first)
+
+
 @cache
-def default_spaces() -> dict[str, dict[str, Any]]:
-    """The recommended search space of each method (spaces.yaml)."""
+def _spaces() -> dict[str, dict[str, Any]]:
     spaces: dict[str, dict[str, Any]] = yaml.safe_load(
         Path(__file__).with_name("spaces.yaml").read_text()
     )

@@ -139,6 +139,19 @@ def test_packing_is_exact_for_every_method(
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("method", "variant"), [("arc", {"placement": "residual"}), ("adapter", {"as_published": True})]
+)
+def test_variants_pack_like_the_methods_themselves(
+    swin: nn.Module, method: str, variant: dict[str, str | bool]
+) -> None:
+    trials = [Member(m.id, {**m.config, **variant}, m.seed) for m in members(method)]
+    packed = losses(swin, method, trials, steps=10)
+    separate = torch.stack([alone(swin, method, member, steps=10) for member in trials], dim=1)
+    assert (packed - separate).abs().max() < 1e-4
+    assert (packed - losses(swin, method, members(method), steps=10)).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("method", ["arc", "arc_att", "mlp"])
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_chunks_and_company_change_nothing_with_dropout_on(
@@ -154,12 +167,13 @@ def test_chunks_and_company_change_nothing_with_dropout_on(
     assert (together - without).abs().max() > 1e-3, "dropout must be on for this to mean anything"
 
 
-@pytest.mark.parametrize("method", ["linear", "arc", "lora", "vpt_deep", "full"])
-def test_bfloat16_touches_the_model_alone(backbone: nn.Module, method: str) -> None:
-    """As on a GPU: what is trained and the optimiser's state stay in float32.
-
-    (Not for a Swin: its first norm gets bfloat16, which autocast lifts on a GPU but not on a CPU.)
-    """
+@pytest.mark.parametrize("family", ["backbone", "swin"])
+@pytest.mark.parametrize("method", METHODS)
+def test_bfloat16_touches_the_model_alone(
+    family: str, method: str, request: pytest.FixtureRequest
+) -> None:
+    """As on a GPU: what is trained and the optimiser's state stay in float32."""
+    backbone = request.getfixturevalue(family)
     trials, data = members(method), batches(20)
     packs = [Pack(backbone, method, 4, trials, autocast=autocast) for autocast in (False, True)]
     for images, labels in data:

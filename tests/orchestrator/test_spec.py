@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from arc_train.errors import InputError
+from arc_train.methods import METHODS, recommended
+from orchestrator.space import Choice, nearest_config, random_configs
 from orchestrator.spec import dump, load, resolve
 
 GOOD: dict[str, Any] = {
@@ -40,6 +42,8 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
         ({"search": {"space": {"arc": {"lr": "1e-3"}}}}, ["search.space.arc.lr", "YAML takes"]),
         ({"search": {"space": {"arc": {"rank": 2.5}}}}, ["whole number", "search.space.arc.rank"]),
         ({"search": {"space": {"arc": {"dropout": 1}}}}, ["dropout must be at least 0 and below"]),
+        ({"search": {"space": {"arc": {"placement": "resid"}}}}, ["norm, residual", "'resid'"]),
+        ({"search": {"space": {"arc": {"placement": ["norm"]}}}}, ["search.space.arc.placement"]),
         ({"search": {"space": {"arc": {"lr": {"log": [0, 1]}}}}}, ["log range", "above 0"]),
         ({"search": {"space": {"arc": {"lr": {"log": [1, 0.1]}}}}}, ["smaller to the larger"]),
         ({"training": {"epochs": 5}}, ["training.warmup_epochs 10", "training.epochs 5"]),
@@ -116,6 +120,35 @@ def test_what_is_resolved_loads_again_as_the_same(tmp_path: Path) -> None:
     path.write_text(dump(spec))
     assert load(path) == spec
     assert spec.tasks == ["demo/digits", "demo/count", "demo/location", "demo/orientation"]
+
+
+def test_a_variant_of_a_method_is_asked_for_like_a_hyperparameter() -> None:
+    space = {"arc": {"placement": "residual"}, "adapter": {"as_published": True}}
+    spec = resolve({**GOOD, "methods": ["arc", "adapter"], "search": {"space": space}}, "x")
+    assert random_configs(spec.space("arc"), 0, 1)[0]["placement"] == "residual"
+    assert random_configs(spec.space("adapter"), 0, 1)[0]["as_published"] is True
+    assert "placement" not in resolve(GOOD, "x").space("arc")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_recommended_lies_in_the_searched_space(method: str) -> None:
+    space, first = (
+        resolve({**GOOD, "methods": method}, "x").space(method),
+        recommended(method).first,
+    )
+    assert nearest_config(space, first) == {
+        name: first.get(name, dimension.values[0] if isinstance(dimension, Choice) else None)
+        for name, dimension in sorted(space.items())
+    }
+
+
+def test_a_new_method_needs_no_space_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "new", METHODS["lora"])
+    assert set(resolve({**GOOD, "methods": "new"}, "x").space("new")) == {
+        "lr",
+        "rank",
+        "weight_decay",
+    }
 
 
 def test_environment_is_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
