@@ -73,6 +73,18 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="merge it into a plain model that timm.create_model('local-dir:OUT') loads",
     )
+    sub = add("replay", _replay, "search algorithms on a table of finished trials")
+    sub.add_argument(
+        "table", metavar="TABLE", help="CSV: task,method,rank,lr,wd,other,val_loss,val_accuracy"
+    )
+    sub.add_argument("--algorithm", default="portfolio", help="portfolio, tpe, random or grid")
+    sub.add_argument("--trials", type=int, default=16, metavar="N", help="largest budget (16)")
+    sub.add_argument("--seeds", type=int, default=1, metavar="S", help="repetitions (1)")
+    sub.add_argument("--rounds", type=int, default=2, metavar="R", help="as search.rounds (2)")
+    sub.add_argument(
+        "--finals", metavar="TABLE", help="CSV of final tests (finals.csv beside TABLE)"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
     data = commands.add_parser("data", help="check a machine's images, or prepare its cache")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     for name, command, summary in (
@@ -404,6 +416,76 @@ def _counts(console: Any, backbone: str, counts: list[Any]) -> None:
     console.print(table)
     for number, note in enumerate(notes, start=1):
         console.print(f"({number}) {note}", style="dim", soft_wrap=True)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from arc_train.errors import InputError
+    from orchestrator.replay import gaps, read, replay
+    from orchestrator.searchers import SEARCHERS
+
+    if options.algorithm not in SEARCHERS:
+        raise InputError(
+            f"unknown algorithm {options.algorithm!r} at --algorithm; "
+            f"allowed: {', '.join(SEARCHERS)}"
+        )
+    for name in ("trials", "seeds", "rounds"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name} must be at least 1, found {getattr(options, name)}")
+    beside = Path(options.table).with_name("finals.csv")
+    finals = options.finals or (beside if beside.is_file() else None)
+    inflation = gaps(finals) if finals else []
+    table = read(options.table)
+    found = replay(table, options.algorithm, options.trials, options.seeds, options.rounds)
+    if options.json:
+        print(json.dumps({"algorithm": options.algorithm, "regret": found, "gaps": inflation}))
+        return DONE
+    console = Console()
+    console.print(_regrets(options, found))
+    if inflation:
+        console.print()
+        console.print(_gaps(inflation))
+    return DONE
+
+
+def _regrets(options: argparse.Namespace, rows: list[Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        title=f"validation accuracy below the best of the full grid, in points, after so many "
+        f"trials: {options.algorithm} (random)",
+        box=None,
+        title_justify="left",
+    )
+    table.add_column("method", no_wrap=True)
+    for column in ("tasks", "grid", *rows[0]["regret"]):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [
+            f"{regret:.2f} ({row['random'][budget]:.2f})"
+            for budget, regret in row["regret"].items()
+        ]
+        style = "bold" if row["method"] == "all" else ""
+        table.add_row(row["method"], str(row["cells"]), f"{row['grid']:.0f}", *cells, style=style)
+    return table
+
+
+def _gaps(rows: list[Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        title="test accuracy as it is, and as choosing the epoch on the test set would have it",
+        box=None,
+        title_justify="left",
+    )
+    table.add_column("method", no_wrap=True)
+    for column in ("tasks", "last epoch", "best epoch on test", "gap", "largest"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        accuracies = (row["last"], row["best_epoch"], row["gap"], row["largest_gap"])
+        table.add_row(row["method"], str(row["tasks"]), *(f"{value:.2f}" for value in accuracies))
+    return table
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from arc_train.seeding import seed_of
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import SPLITS, open_source
 from arc_train.training import Halving
-from orchestrator.space import Config, grid_configs, random_configs
+from orchestrator.searchers import LEARNING
+from orchestrator.space import Config, size
 from orchestrator.spec import Spec
 
 # float32: the weight, its gradient, two moments of AdamW.
@@ -88,26 +89,50 @@ def studies(spec: Spec) -> list[Study]:
     ]
 
 
-def configs(spec: Spec, study: Study) -> list[Config]:
-    """The configurations a study tries."""
-    space = spec.space(study.method)
-    if spec.search.algorithm == "grid":
-        return grid_configs(space)
-    return random_configs(space, seed_of(spec.seed, study, "configs"), spec.search.trials)
+def budget(spec: Spec, study: Study) -> int:
+    """How many configurations a study tries."""
+    there_are = size(spec.space(study.method))
+    return int(there_are if spec.search.algorithm == "grid" else min(spec.search.trials, there_are))
 
 
-def search_trials(spec: Spec, study: Study, identity: Identity) -> list[Trial]:
-    """The trials of a study's search. They share the order of batches."""
+def rounds(spec: Spec, study: Study) -> list[int]:
+    """How many configurations a study is given at a time; those that learn want to see results."""
+    count = budget(spec, study)
+    parts = min(count, spec.search.rounds) if spec.search.algorithm in LEARNING else 1
+    return [count * (i + 1) // parts - count * i // parts for i in range(parts)]
+
+
+def search_trials(
+    spec: Spec, study: Study, identity: Identity, configs: Iterable[Config]
+) -> list[Trial]:
+    """Trials of a study's search. They share the order of batches."""
     order = seed_of(spec.seed, study, "order")
     return [
         Trial(
-            id=_trial_id(spec, study, identity, "search", config, spec.seed),
+            id=trial_id(spec, study, identity, "search", config, spec.seed),
             config=config,
             seed=spec.seed,
             init_seed=seed_of(spec.seed, study, json.dumps(config, sort_keys=True), "search"),
             order_seed=order,
         )
-        for config in configs(spec, study)
+        for config in configs
+    ]
+
+
+def validation_trials(
+    spec: Spec, study: Study, identity: Identity, configs: Iterable[Config]
+) -> list[Trial]:
+    """The best configurations of a search once more, under other seeds, before one is chosen."""
+    return [
+        Trial(
+            id=trial_id(spec, study, identity, "revalidate", config, seed),
+            config=config,
+            seed=seed,
+            init_seed=seed_of(seed, study, json.dumps(config, sort_keys=True), "revalidate"),
+            order_seed=seed_of(seed, study, "revalidate order"),
+        )
+        for config in configs
+        for seed in range(spec.seed + 1, spec.seed + 1 + spec.selection.seeds)
     ]
 
 
@@ -119,7 +144,7 @@ def final_trials(spec: Spec, study: Study, identity: Identity, config: Config) -
     """
     return [
         Trial(
-            id=_trial_id(spec, study, identity, "final", config, seed),
+            id=trial_id(spec, study, identity, "final", config, seed),
             config=config,
             seed=seed,
             init_seed=seed_of(spec.seed, study, "final", seed),
@@ -154,10 +179,14 @@ def halving(spec: Spec) -> Halving | None:
     return Halving(rungs.start, rungs.eta) if rungs else None
 
 
-def _trial_id(
+def trial_id(
     spec: Spec, study: Study, identity: Identity, kind: str, config: Config, seed: int
 ) -> str:
-    """16 hex digits of everything that determines the trial's result."""
+    """16 hex digits of everything that determines the trial's result.
+
+    kind: search, revalidate or final.
+    """
+    halving = spec.search.halving
     determined_by = {
         "kind": kind,
         "study": asdict(study),
@@ -167,7 +196,7 @@ def _trial_id(
         },
         "seed": [spec.seed, seed],
         "training": spec.training.model_dump(),
-        "halving": spec.search.halving and spec.search.halving.model_dump(),
+        "halving": halving.model_dump() if kind == "search" and halving else None,
         "final_on": spec.protocol.final_on if kind == "final" else None,
         "normalise": spec.data.normalise,
         "backbone": identity.backbones[study.backbone],
@@ -210,13 +239,13 @@ def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
     rungs = halving(spec)
     for study in studies(spec):
         train, val, test = sizes[study.task]
-        trials = range(len(configs(spec, study)))
         seeds = len(spec.finals.seeds)
-        search += len(trials)
         finals += seeds
         size = pack_size(spec, study)
-        for start in split(trials, size):  # type: ignore[arg-type]
+        given = [range(count) for count in rounds(spec, study)]
+        for start in [part for trials in given for part in split(trials, size)]:  # type: ignore[arg-type]
             packs += 1
+            search += len(start)
             alive, epoch = len(start), 0
             for rung in [
                 *(rungs.rungs(spec.training.epochs) if rungs else []),
@@ -225,7 +254,11 @@ def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
                 trained += alive * (rung - epoch) * train
                 validated += alive * val
                 alive, epoch = max(1, alive // (rungs.eta if rungs else 1)), rung
-        packs += -(-seeds // size)
+        again = min(spec.selection.revalidate, budget(spec, study)) * spec.selection.seeds
+        search += again
+        trained += again * spec.training.epochs * train
+        validated += again * val
+        packs += -(-seeds // size) + -(-again // size)
         train += val if spec.protocol.final_on == "train+val" else 0
         trained += seeds * spec.training.epochs * train
         tested += seeds * test

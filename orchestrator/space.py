@@ -41,7 +41,7 @@ class Choice:
 
     def features(self, value: Value) -> list[float]:
         """0..1 by the place of a number among the others; for names a 1 in the name's place."""
-        if all(isinstance(own, str) for own in self.values):
+        if any(isinstance(own, str) for own in self.values):
             return [float(value == own) for own in self.values] if len(self.values) > 1 else []
         place = sorted(self.values, key=float).index(value)
         return [place / (len(self.values) - 1)] if len(self.values) > 1 else []

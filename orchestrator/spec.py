@@ -32,10 +32,15 @@ class HalvingSpec(_Part):
 
 
 class SearchSpec(_Part):
-    """How each study is searched. `space` overrides the methods' recommended spaces."""
+    """How each study is searched. `space` overrides the methods' recommended spaces.
 
-    algorithm: Literal["random", "grid"] = "random"
+    rounds: of portfolio and tpe, which propose a study's trials in so many parts and learn from
+    each. More find more in fewer trials, in smaller packs.
+    """
+
+    algorithm: Literal["portfolio", "random", "grid", "tpe"] = "portfolio"
     trials: int = Field(16, ge=1, le=100_000)
+    rounds: int = Field(2, ge=1)
     halving: HalvingSpec | None = HalvingSpec()
     space: dict[str, dict[str, Any]] = {}
 
@@ -47,6 +52,15 @@ class TrainingSpec(_Part):
     batch_size: int = Field(32, ge=1)
     warmup_epochs: float = Field(10, ge=0)
     clip: float = Field(1.0, gt=0)
+
+
+class SelectionSpec(_Part):
+    """revalidate: how many of a study's best trials are validated again, each under `seeds` other
+    seeds and to the last epoch, before the best mean wins. 0: the search alone decides.
+    """
+
+    revalidate: int = Field(0, ge=0)
+    seeds: int = Field(2, ge=1)
 
 
 class FinalsSpec(_Part):
@@ -123,6 +137,7 @@ class Spec(_Part):
     backbones: list[BackboneSpec] = Field(min_length=1)
     seed: int = Field(0, ge=0)
     search: SearchSpec = SearchSpec()
+    selection: SelectionSpec = SelectionSpec()
     training: TrainingSpec = TrainingSpec()
     finals: FinalsSpec = FinalsSpec()
     protocol: ProtocolSpec = ProtocolSpec()

@@ -7,7 +7,7 @@ from filelock import FileLock, Timeout
 
 from orchestrator.folder import Result, SweepFolder
 from orchestrator.leaderboard.select import select
-from orchestrator.plan import PackPlan, Study, configs, studies
+from orchestrator.plan import PackPlan, Study, budget, studies
 from orchestrator.spec import load
 
 
@@ -32,7 +32,7 @@ def status(path: str) -> dict[str, Any]:
             {
                 "study": str(study),
                 "search": sum(result["kind"] == "search" for result in own),
-                "search_expected": len(configs(spec, study)),
+                "search_expected": budget(spec, study),
                 "finals": sum(result["kind"] == "final" for result in own),
                 "finals_expected": len(spec.finals.seeds),
                 "best_val_accuracy": best and best["val_accuracy"],

@@ -67,7 +67,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
         for result in before.values():
             tracker.log(result)
         problem, interrupted = None, False
-        if not search.complete:
+        if search.ready():
             interrupted, problem = _tune(spec, folder, identity, search, tracker, progress)
         tracker.close(timeout=10 if interrupted else None)
         board = project(spec, folder)

@@ -104,12 +104,10 @@ class _RoutedSearcher(_Unsaved, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next pack; None when none can start yet; FINISHED at the end."""
-        if self._search.complete:
-            finished: str = Searcher.FINISHED
-            return finished
         plan = self._search.next()
         if plan is None:
-            return None
+            finished: str = Searcher.FINISHED
+            return finished if self._search.complete else None
         self.packs[trial_id] = plan
         self.reports.started(plan)
         return {

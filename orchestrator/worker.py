@@ -80,7 +80,7 @@ class RunningPack:
             )
         mean, std = backbones.statistics(backbone, model, spec.data.normalise)
         self._final = None
-        if plan.kind == "search":
+        if plan.kind != "final":
             data = search_data(self.entry)
             train, val = data.train, data.val
         else:
@@ -99,7 +99,7 @@ class RunningPack:
             Images(mean, std, device),
             train,
             val,
-            halving(spec),
+            halving(spec) if plan.kind == "search" else None,
             spec.pack.chunk,
         )
         self._saved_at, self._save_cost = time.monotonic(), 0.0
@@ -155,7 +155,7 @@ class RunningPack:
         trial = next(t for t in self.plan.trials if t.id == outcome.id)
         result = {
             "id": trial.id,
-            "kind": self.plan.kind,
+            "kind": "final" if self._final else "search",
             **asdict(self.plan.study),
             "config": trial.config,
             "seed": trial.seed,
@@ -221,7 +221,7 @@ def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) ->
     """What the driver writes for a trial whose pack could not be run."""
     return {
         "id": trial.id,
-        "kind": plan.kind,
+        "kind": "final" if plan.kind == "final" else "search",
         **asdict(plan.study),
         "config": trial.config,
         "seed": trial.seed,

@@ -1,6 +1,8 @@
 """The selection rule: which trial of a search wins. It has no test accuracy to look at."""
 
+import json
 from collections.abc import Iterable
+from statistics import fmean
 
 from orchestrator.folder import Result
 
@@ -10,10 +12,15 @@ def select(results: Iterable[Result]) -> Result | None:
 
     Highest validation accuracy; ties (200 images make many) go to the lower validation loss,
     then to fewer trainable parameters, then to the smaller lr, at last to the id: the order in
-    which trials finished never matters.
+    which trials finished never matters. Where configurations were validated again, only those
+    under the most seeds stand for election, each with its mean.
     """
-    finished = [r for r in results if r["kind"] == "search" and r["status"] == "done"]
-    return min(finished, key=_rank, default=None)
+    by_config: dict[str, list[Result]] = {}
+    for result in results:
+        if result["kind"] == "search" and result["status"] == "done":
+            by_config.setdefault(json.dumps(result["config"], sort_keys=True), []).append(result)
+    most = max(map(len, by_config.values()), default=0)
+    return min((_mean(r) for r in by_config.values() if len(r) == most), key=rank, default=None)
 
 
 def finals(results: Iterable[Result], winner: Result | None) -> list[Result]:
@@ -28,7 +35,18 @@ def finals(results: Iterable[Result], winner: Result | None) -> list[Result]:
     ]
 
 
-def _rank(result: Result) -> tuple[float, float, int, float, str]:
+def _mean(results: list[Result]) -> Result:
+    """One configuration's result under the search's seed, with the means over all its seeds."""
+    if len(results) == 1:
+        return results[0]
+    means = {
+        name: fmean(result[name] for result in results) for name in ("val_accuracy", "val_loss")
+    }
+    return {**min(results, key=lambda result: result["seed"]), **means}
+
+
+def rank(result: Result) -> tuple[float, float, int, float, str]:
+    """Sorts finished trials by the selection rule, the best first."""
     return (
         -result["val_accuracy"],
         result["val_loss"],

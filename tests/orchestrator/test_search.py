@@ -5,6 +5,7 @@ No Ray here: a pretend worker writes result files, and the driver may be forgott
 
 import random
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from arc_train.errors import InputError
 from orchestrator.folder import SweepFolder
-from orchestrator.plan import Identity, PackPlan, Trial
+from orchestrator.plan import Identity, PackPlan, Study, Trial
 from orchestrator.search import SweepSearch
 from orchestrator.spec import Spec, resolve
 
@@ -29,7 +30,7 @@ def spec(**changes: Any) -> Spec:
         "tasks": TASKS,
         "methods": METHODS,
         "backbones": ["arc_pico"],
-        "search": {"trials": 5},
+        "search": {"trials": 5, "algorithm": "random"},
         "finals": {"seeds": [0, 1]},
         "pack": {"size": 2},
     }
@@ -42,13 +43,17 @@ def opened(path: Path) -> SweepFolder:
     return folder
 
 
-def train(folder: SweepFolder, plan: PackPlan, trial: Trial, status: str = "done") -> None:
-    """Pretend: accuracy is a function of the configuration."""
-    accuracy = 100 * random.Random(str(trial.config)).random()
+def train(
+    folder: SweepFolder, plan: PackPlan, trial: Trial, status: str = "done", lucky: bool = False
+) -> None:
+    """Pretend: accuracy is a function of the configuration, where luck doesn't reverse it."""
+    accuracy = 50 * random.Random(str(trial.config)).random()
+    accuracy = 100 - 0.1 * accuracy if lucky else accuracy
     folder.write_result(
         {
             "id": trial.id,
-            "kind": plan.kind,
+            "kind": "final" if plan.kind == "final" else "search",
+            **asdict(plan.study),
             "config": trial.config,
             "seed": trial.seed,
             "status": status,
@@ -61,14 +66,13 @@ def train(folder: SweepFolder, plan: PackPlan, trial: Trial, status: str = "done
 
 def run(search: SweepSearch, trained: Counter[str]) -> None:
     """Run to the end, a pack at a time."""
-    while not search.complete:
-        plan = search.next()
-        assert plan is not None, "nothing runs and nothing can start: the sweep would hang"
+    while (plan := search.next()) is not None:
         for trial in plan.trials:
             if search.folder.result(trial.id) is None:
                 train(search.folder, plan, trial)
                 trained[trial.id] += 1
         search.ended(plan)
+    assert search.complete, "nothing runs and nothing can start: the sweep would hang"
 
 
 def test_every_study_is_searched_and_its_winner_refitted(tmp_path: Path) -> None:
@@ -78,11 +82,13 @@ def test_every_study_is_searched_and_its_winner_refitted(tmp_path: Path) -> None
     results = folder.results().values()
     assert Counter(result["kind"] for result in results) == {"search": 20, "final": 8}
     for study in search.studies:
-        trials = [folder.result(trial.id) for trial in study.trials]
-        best = max(trials, key=lambda result: result["val_accuracy"])  # type: ignore[index]
-        assert study.finals
-        for final in study.finals:
-            assert final.config == best["config"]  # type: ignore[index]
+        own = [result for result in results if Study.of(result) == study.study]
+        best = max(
+            (result for result in own if result["kind"] == "search"),
+            key=lambda result: result["val_accuracy"],
+        )
+        finals = [result for result in own if result["kind"] == "final"]
+        assert [final["config"] for final in finals] == [best["config"]] * 2
     assert {trial.id for trial in search.trials()} == set(folder.results())
 
 
@@ -104,15 +110,17 @@ def test_finals_wait_for_the_whole_search_of_their_own_study_only(tmp_path: Path
     assert (final.kind, final.study) == ("final", packs[0].study)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("algorithm", ["random", "portfolio", "tpe"])
+@settings(max_examples=20, deadline=None)
 @given(draws=st.randoms(use_true_random=False), size=st.integers(1, 6))
 def test_a_driver_forgotten_at_any_point_loses_and_doubles_nothing(
-    tmp_path_factory: Any, draws: random.Random, size: int
+    tmp_path_factory: Any, algorithm: str, draws: random.Random, size: int
 ) -> None:
+    search_spec = {"trials": 5, "algorithm": algorithm}
     folder = opened(tmp_path_factory.mktemp("sweep"))
     trained: Counter[str] = Counter()
     for _ in range(draws.randint(0, 4)):
-        search = SweepSearch(spec(pack={"size": size}), IDENTITY, folder)
+        search = SweepSearch(spec(pack={"size": size}, search=search_spec), IDENTITY, folder)
         running: list[PackPlan] = []
         for _ in range(draws.randint(0, 25)):
             plan = search.next() if len(running) < 3 else None
@@ -131,7 +139,7 @@ def test_a_driver_forgotten_at_any_point_loses_and_doubles_nothing(
                     train(folder, plan, trial)
                     trained[trial.id] += 1
     # What is left goes on under any pack size.
-    search = SweepSearch(spec(pack={"size": 7 - size}), IDENTITY, folder)
+    search = SweepSearch(spec(pack={"size": 7 - size}, search=search_spec), IDENTITY, folder)
     run(search, trained)
     assert len(folder.results()) == 28
     assert set(trained.values()) == {1}
@@ -155,7 +163,7 @@ def test_more_trials_or_seeds_add_to_a_finished_sweep(tmp_path: Path) -> None:
     trained: Counter[str] = Counter()
     run(SweepSearch(spec(finals={"seeds": [0, 1, 2]}), IDENTITY, folder), trained)
     assert len(trained) == 4
-    more = spec(search={"trials": 8}, finals={"seeds": [0, 1, 2]})
+    more = spec(search={"trials": 8, "algorithm": "random"}, finals={"seeds": [0, 1, 2]})
     run(SweepSearch(more, IDENTITY, folder), trained)
     assert set(trained.values()) == {1}
     assert len(trained) >= 4 + 4 * 3
@@ -174,18 +182,74 @@ def test_failed_trials_are_tried_again_and_a_study_of_only_those_has_no_finals(
             train(folder, plan, trial, "failed")
         search.ended(plan)
     assert search.complete
-    assert search.studies[0].finals == []
+    assert {result["kind"] for result in folder.results().values()} == {"search"}
     trained: Counter[str] = Counter()
     again = SweepSearch(small, IDENTITY, folder)
-    while not again.complete:
-        plan = again.next()
-        assert plan
+    while (plan := again.next()) is not None:
         for trial in plan.trials:
             train(folder, plan, trial)
             trained[trial.id] += 1
         again.ended(plan)
     assert len(trained) == 7
     assert {result["status"] for result in folder.results().values()} == {"done"}
+
+
+@pytest.mark.parametrize("algorithm", ["portfolio", "tpe"])
+def test_a_search_that_learns_waits_for_each_round_and_resumes_as_it_would_have_gone_on(
+    tmp_path: Path, algorithm: str
+) -> None:
+    folder = opened(tmp_path)
+    learning = spec(methods=["arc"], pack={"size": 4}, search={"trials": 8, "algorithm": algorithm})
+    search = SweepSearch(learning, IDENTITY, folder)
+    first, elsewhere = search.next(), search.next()
+    assert first
+    assert elsewhere
+    assert (len(first.trials), elsewhere.study.task) == (4, TASKS[1])
+    assert search.next() is None
+    for plan in (first, elsewhere):
+        for trial in plan.trials:
+            train(folder, plan, trial)
+        search.ended(plan)
+    second = search.next()
+    assert second
+    assert second.study == first.study
+    assert not {trial.id for trial in first.trials} & {trial.id for trial in second.trials}
+    (folder.packs / f"{second.id}.json").unlink()  # as if the driver had died before it
+    assert SweepSearch(learning, IDENTITY, folder).next() == second
+
+
+def test_the_recommended_configuration_is_tried_first(tmp_path: Path) -> None:
+    search = SweepSearch(spec(search={"trials": 5}), IDENTITY, opened(tmp_path))
+    plan = search.next()
+    assert plan
+    assert plan.trials[0].config == {"lr": 0.01, "weight_decay": 0.0001}
+
+
+def test_the_best_trials_are_validated_again_before_one_is_chosen(tmp_path: Path) -> None:
+    folder = opened(tmp_path)
+    twice = spec(
+        tasks=TASKS[:1], methods=["arc"], selection={"revalidate": 3, "seeds": 2}, pack={"size": 9}
+    )
+    search = SweepSearch(twice, IDENTITY, folder)
+    kinds = []
+    while (plan := search.next()) is not None:
+        kinds.append(plan.kind)
+        for trial in plan.trials:
+            train(folder, plan, trial, lucky=plan.kind == "search")
+        search.ended(plan)
+    assert kinds == ["search", "revalidate", "final"]
+    results = list(folder.results().values())
+    of_seed = Counter(result["seed"] for result in results if result["kind"] == "search")
+    assert of_seed == {0: 5, 1: 3, 2: 3}
+    by_config: dict[str, list[float]] = {}
+    for result in results:
+        if result["kind"] == "search":
+            by_config.setdefault(str(result["config"]), []).append(result["val_accuracy"])
+    means = {config: sum(v) / 3 for config, v in by_config.items() if len(v) == 3}
+    (final,) = {str(result["config"]) for result in results if result["kind"] == "final"}
+    assert means[final] == max(means.values())
+    # Chance alone had made another one the winner.
+    assert by_config[final][0] < max(v[0] for v in by_config.values())
 
 
 def test_a_result_once_written_stays(tmp_path: Path) -> None:
