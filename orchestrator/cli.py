@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from arc_train.errors import InputError
+
 DONE, FAILED_TRIALS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -19,9 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return DONE
-    except ValueError as error:
-        if type(error).__name__ != "InputError":  # its module imports torch
-            raise
+    except InputError as error:
         print(f"arc-sweep: {error}", file=sys.stderr)
         return BAD_INPUT
     return code
@@ -212,7 +212,6 @@ def _leaderboard(options: argparse.Namespace) -> int:
 
 def _chosen(names: list[str]) -> list[Any]:
     """Tasks by name, groups opened."""
-    from arc_train.errors import InputError
     from arc_train.tasks.catalog import catalog, groups
     from orchestrator.spec import nearest
 
@@ -267,7 +266,6 @@ def _data_prepare(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    from arc_train.errors import InputError
     from arc_train.tasks import cache
     from arc_train.tasks.sources import SPLITS, open_source
 
