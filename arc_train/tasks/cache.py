@@ -112,7 +112,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Transform:
-    """How a task's images become square ones of `size` pixels.
+    """How a task's images become square ones of `size` pixels; to the pixel as torchvision would.
 
     short: length that the short side is resized to, keeping the aspect, before the middle (or,
     while training, any mirrored part) is cut out; None where images are resized to the square
@@ -137,8 +137,7 @@ class Transform:
         if self.short is None:
             size = (self.size, self.size)
             return image if image.size == size else image.resize(size, resample)
-        scale = self.short / min(image.size)
-        width, height = (max(self.size, round(scale * length)) for length in image.size)
+        width, height = (self.short * length // min(image.size) for length in image.size)
         return image.resize((width, height), resample)
 
     def timm(self) -> dict[str, Any]:
