@@ -81,11 +81,19 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = actions.add_parser(name, help=summary, description=summary)
         sub.set_defaults(command=command)
-        sub.add_argument("tasks", metavar="TASK", nargs="+", help="tasks or groups")
+        nargs = "*" if name == "prepare" else "+"
+        sub.add_argument("tasks", metavar="TASK", nargs=nargs, help="tasks or groups")
         sub.add_argument("--root", metavar="DIR", help="folder that holds the tasks' folders")
         if name == "prepare":
             sub.add_argument("--size", type=int, default=224, help="side of the images (224)")
             sub.add_argument("--cache", metavar="DIR", help="the cache ($ARC_SWEEP_CACHE)")
+            sub.add_argument(
+                "--download",
+                metavar="ARCHIVE",
+                choices=("vtab", "fgvc-lists"),
+                help="first fetch the ready VTAB-1k folders (vtab) or VPT's lists of the "
+                "fine-grained tasks (fgvc-lists) from the hub into --root",
+            )
         else:
             sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
     sub = add("tasks", _tasks, "the tasks and groups a sweep can name")
@@ -271,6 +279,12 @@ def _data_prepare(options: argparse.Namespace) -> int:
 
     if options.size < 1:
         raise InputError(f"--size must be at least 1, found {options.size}")
+    if not options.tasks and not options.download:
+        raise InputError("name the tasks to prepare, or an archive to --download")
+    if options.download:
+        _download(options.download, options.root)
+        if not options.tasks:
+            return DONE
     root = Path(options.root).expanduser() if options.root else None
     folder = Path(options.cache).expanduser() if options.cache else cache.default_folder()
     tasks = _chosen(options.tasks)
@@ -294,6 +308,42 @@ def _data_prepare(options: argparse.Namespace) -> int:
             bars.update(bar, completed=count)
             bars.console.print(f"{task.key}: {entry.transform}, fingerprint {entry.fingerprint}")
     return DONE
+
+
+def _download(name: str, directory: str | None) -> None:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    from arc_train.tasks.download import download
+
+    if directory is None:
+        raise InputError("--download needs --root, the folder that will hold the tasks' folders")
+    root = Path(directory).expanduser()
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    bars = Bars(console=console)
+    bar = bars.add_task("unpacking", total=None)
+
+    def unpacked(done: int, total: int) -> None:
+        bars.start()  # not before: the hub's client draws its own bar while it fetches
+        bars.update(bar, completed=done, total=total)
+
+    try:
+        got = download(name, root, say, unpacked)
+    finally:
+        bars.stop()
+    if not got.fetched:
+        say(f"nothing to do: all {len(got.kept)} tasks of it are in {root}")
+    for key, folder in got.placed.items():
+        say(f"{key}: {root / folder}")
+    for key, folder in got.kept.items() if got.fetched else ():
+        say(f"{key}: kept what was in {root / folder}")
+    if name == "fgvc-lists":
+        say("these are lists without images: put each task's images into its folder's images/")
+    say(f"in a sweep file: data: {{root: {root}}}; look first: arc-sweep data check ... --root")
 
 
 def _tasks(options: argparse.Namespace) -> int:
