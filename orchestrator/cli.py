@@ -96,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
             )
         else:
             sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    sub = add("tasks", _tasks, "the tasks and groups a sweep can name")
+    sub = add("tasks", _tasks, "the tasks and groups a sweep can name, and what is here of them")
+    sub.add_argument("--root", metavar="DIR", help="show what is ready below this data.root")
+    sub.add_argument("--cache", metavar="DIR", help="the cache to look into ($ARC_SWEEP_CACHE)")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub = add("methods", _methods, "the methods and their recommended search spaces")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -354,21 +356,53 @@ def _tasks(options: argparse.Namespace) -> int:
 
     from arc_train.tasks.catalog import catalog, groups
 
+    ready = _ready(options) if options.root else {}
     if options.json:
-        print(json.dumps({"tasks": [asdict(t) for t in catalog().values()], "groups": groups()}))
+        tasks = [
+            asdict(task) | ({"ready": asdict(ready[key])} if ready else {})
+            for key, task in catalog().items()
+        ]
+        print(json.dumps({"tasks": tasks, "groups": groups()}))
         return DONE
-    table = Table(title="tasks", box=None)
-    for column in ("key", "name", "group", "classes", "train", "val", "test"):
-        table.add_column(column, justify="left" if column in ("key", "name", "group") else "right")
+    table = Table(box=None, padding=(0, 1, 0, 0), expand=True)
+    for column in ("key", "name", "classes", "train", "val", "test"):
+        justify: Any = "left" if column in ("key", "name") else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
+    for column in ("lists", "cached px") if ready else ("a class is",):
+        table.add_column(column, no_wrap=True, ratio=1)
     for task in catalog().values():
         sizes = (task.classes, task.train, task.val, task.test)
-        table.add_row(task.key, task.name, task.group, *(f"{size:,}" for size in sizes))
+        row = [task.key, task.name, *(f"{size:,}" for size in sizes)]
+        if ready:
+            found = ready[task.key]
+            row += [found.lists, " ".join(map(str, found.cached))]
+        else:
+            row.append(task.label)
+        table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(
-        "groups: " + ", ".join(f"{name} ({len(keys)})" for name, keys in groups().items())
-    )
+    for key, found in ready.items():
+        if found.lists in ("wrong", "other sizes"):
+            style = "red" if found.lists == "wrong" else "dim"
+            console.print(f"{key}: {found.detail}", style=style, soft_wrap=True, markup=False)
+        elif found.lists == "not found" and catalog()[key].note:
+            console.print(f"{key}: {catalog()[key].note}", style="dim", soft_wrap=True)
+    named = ", ".join(f"{name} ({len(keys)})" for name, keys in groups().items())
+    console.print(f"groups: {named}")
     return DONE
+
+
+def _ready(options: argparse.Namespace) -> dict[str, Any]:
+    """By task, what this machine has of it."""
+    from arc_train.tasks import cache
+    from arc_train.tasks.catalog import catalog
+    from arc_train.tasks.ready import look
+
+    root = Path(options.root).expanduser()
+    if not root.is_dir():
+        raise InputError(f"--root {root} is no folder")
+    folder = Path(options.cache).expanduser() if options.cache else cache.default_folder()
+    return {key: look(task, root, folder) for key, task in catalog().items()}
 
 
 def _methods(options: argparse.Namespace) -> int:

@@ -82,13 +82,22 @@ def prepare(
     source = open_source(task, root)
     how = transform(task, size)
     key = hashlib.sha256(f"{FORMAT}|{how}|{source.key()}".encode()).hexdigest()[:24]
-    folder = cache / task.key.replace("/", "-") / key
+    folder = _place(task, cache) / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             _build(source, how, folder, progress)
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
     return Entry(folder, meta["fingerprint"], meta["variant"], str(how), size)
+
+
+def cached(task: Task, cache: Path) -> list[dict[str, Any]]:
+    """What is on record of each of a task's entries: fingerprint, variant, size."""
+    return [json.loads(path.read_text()) for path in _place(task, cache).glob("*/meta.json")]
+
+
+def _place(task: Task, cache: Path) -> Path:
+    return cache / task.key.replace("/", "-")
 
 
 class Fingerprint:

@@ -181,6 +181,18 @@ def test_the_catalogue_has_the_24_tasks_with_the_published_class_total() -> None
     assert sum(catalog()[key].classes for key in named["fgvc"]) == 1173
 
 
+def test_both_published_test_sizes_of_caltech101_are_published() -> None:
+    task = catalog()["vtab/caltech101"]
+    assert [task.published(800, 200, test) for test in (6084, 6085, 6086)] == [True, True, False]
+
+
+def test_every_task_says_what_its_classes_are() -> None:
+    for task in catalog().values():
+        assert task.label
+        assert task.licence
+        assert (task.metric, bool(task.sources)) == ("top-1 accuracy", True)
+
+
 @pytest.mark.parametrize("key", groups()["demo"])
 def test_demo_tasks_are_deterministic_disjoint_and_have_every_class(key: str) -> None:
     task = catalog()[key]
