@@ -365,20 +365,19 @@ def _tasks(options: argparse.Namespace) -> int:
         print(json.dumps({"tasks": tasks, "groups": groups()}))
         return DONE
     table = Table(box=None, padding=(0, 1, 0, 0), expand=True)
-    for column in ("key", "name", "classes", "train", "val", "test"):
-        justify: Any = "left" if column in ("key", "name") else "right"
-        table.add_column(column, justify=justify, no_wrap=True)
-    for column in ("lists", "cached px") if ready else ("a class is",):
-        table.add_column(column, no_wrap=True, ratio=1)
+    for column in ("key", "lists", "cached px") if ready else ("key", "name"):
+        table.add_column(column, no_wrap=True)
+    for column in ("classes", "train", "val", "test"):
+        table.add_column(column, no_wrap=True, justify="right")
+    if not ready:
+        table.add_column("a class is", no_wrap=True, ratio=1)
     for task in catalog().values():
-        sizes = (task.classes, task.train, task.val, task.test)
-        row = [task.key, task.name, *(f"{size:,}" for size in sizes)]
+        sizes = [f"{size:,}" for size in (task.classes, task.train, task.val, task.test)]
         if ready:
             found = ready[task.key]
-            row += [found.lists, " ".join(map(str, found.cached))]
+            table.add_row(task.key, found.lists, " ".join(map(str, found.cached)), *sizes)
         else:
-            row.append(task.label)
-        table.add_row(*row)
+            table.add_row(task.key, task.name, *sizes, task.label)
     console = Console()
     console.print(table)
     for key, found in ready.items():
