@@ -316,7 +316,7 @@ def _download(name: str, directory: str | None) -> None:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    from arc_train.tasks.download import download
+    from arc_train.tasks.download import ARCHIVES, download
 
     if directory is None:
         raise InputError("--download needs --root, the folder that will hold the tasks' folders")
@@ -345,7 +345,9 @@ def _download(name: str, directory: str | None) -> None:
         say(f"{key}: kept what was in {root / folder}")
     if name == "fgvc-lists":
         say("these are lists without images: put each task's images into its folder's images/")
-    say(f"in a sweep file: data: {{root: {root}}}; look first: arc-sweep data check ... --root")
+    group = ARCHIVES[name].group
+    say(f"in a sweep file: data: {{root: {root}}}")
+    say(f"look at it first: arc-sweep data check {group} --root {root}")
 
 
 def _tasks(options: argparse.Namespace) -> int:
