@@ -116,7 +116,7 @@ def _fetch(archive: Archive, work: Path, say: Callable[[str], None]) -> Path:
         f"{archive.file} of {archive.repository}: {size / 1e6:,.0f} MB to fetch{already} and about "
         f"as much to unpack, {free / 1e6:,.0f} MB free in {work.parent}"
     )
-    if size - begun > free:
+    if 2 * size - begun > free:  # images hardly get smaller in an archive
         raise InputError(
             f"{work.parent} has no room: {archive.file} takes {size / 1e9:.2f} GB and as much "
             f"again to unpack, {free / 1e9:.2f} GB are free; choose another --root"
