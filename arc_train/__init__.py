@@ -1,8 +1,16 @@
-"""Adaptation, data and packed training. Knows nothing of Ray, W&B or sweeps."""
+"""Adaptation, data and packed training. Knows nothing of Ray, W&B or sweeps.
 
-from arc_train.adaptation import adapt, adapter_state, fold, load_adapter
+What needs torch is imported when it is asked for, so that looking at tasks stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from arc_train.errors import InputError, NotFoldable
-from arc_train.methods import METHODS
+
+if TYPE_CHECKING:
+    from arc_train.adaptation import adapt, adapter_state, fold, load_adapter
+    from arc_train.methods import METHODS
 
 __all__ = [
     "METHODS",
@@ -13,3 +21,10 @@ __all__ = [
     "fold",
     "load_adapter",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{'methods' if name == 'METHODS' else 'adaptation'}")
+    return getattr(module, name)

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from arc_train.errors import InputError
+
 DONE, FAILED_TRIALS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -19,9 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return DONE
-    except ValueError as error:
-        if type(error).__name__ != "InputError":  # its module imports torch
-            raise
+    except InputError as error:
         print(f"arc-sweep: {error}", file=sys.stderr)
         return BAD_INPUT
     return code
@@ -93,14 +93,24 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = actions.add_parser(name, help=summary, description=summary)
         sub.set_defaults(command=command)
-        sub.add_argument("tasks", metavar="TASK", nargs="+", help="tasks or groups")
+        nargs = "*" if name == "prepare" else "+"
+        sub.add_argument("tasks", metavar="TASK", nargs=nargs, help="tasks or groups")
         sub.add_argument("--root", metavar="DIR", help="folder that holds the tasks' folders")
         if name == "prepare":
             sub.add_argument("--size", type=int, default=224, help="side of the images (224)")
             sub.add_argument("--cache", metavar="DIR", help="the cache ($ARC_SWEEP_CACHE)")
+            sub.add_argument(
+                "--download",
+                metavar="ARCHIVE",
+                choices=("vtab", "fgvc-lists"),
+                help="first fetch the ready VTAB-1k folders (vtab) or VPT's lists of the "
+                "fine-grained tasks (fgvc-lists) from the hub into --root",
+            )
         else:
             sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    sub = add("tasks", _tasks, "the tasks and groups a sweep can name")
+    sub = add("tasks", _tasks, "the tasks and groups a sweep can name, and what is here of them")
+    sub.add_argument("--root", metavar="DIR", help="show what is ready below this data.root")
+    sub.add_argument("--cache", metavar="DIR", help="the cache to look into ($ARC_SWEEP_CACHE)")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub = add("methods", _methods, "the methods and their recommended search spaces")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -224,7 +234,6 @@ def _leaderboard(options: argparse.Namespace) -> int:
 
 def _chosen(names: list[str]) -> list[Any]:
     """Tasks by name, groups opened."""
-    from arc_train.errors import InputError
     from arc_train.tasks.catalog import catalog, groups
     from orchestrator.spec import nearest
 
@@ -279,12 +288,17 @@ def _data_prepare(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    from arc_train.errors import InputError
     from arc_train.tasks import cache
     from arc_train.tasks.sources import SPLITS, open_source
 
     if options.size < 1:
         raise InputError(f"--size must be at least 1, found {options.size}")
+    if not options.tasks and not options.download:
+        raise InputError("name the tasks to prepare, or an archive to --download")
+    if options.download:
+        _download(options.download, options.root)
+        if not options.tasks:
+            return DONE
     root = Path(options.root).expanduser() if options.root else None
     folder = Path(options.cache).expanduser() if options.cache else cache.default_folder()
     tasks = _chosen(options.tasks)
@@ -310,6 +324,44 @@ def _data_prepare(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _download(name: str, directory: str | None) -> None:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    from arc_train.tasks.download import ARCHIVES, download
+
+    if directory is None:
+        raise InputError("--download needs --root, the folder that will hold the tasks' folders")
+    root = Path(directory).expanduser()
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    bars = Bars(console=console)
+    bar = bars.add_task("unpacking", total=None)
+
+    def unpacked(done: int, total: int) -> None:
+        bars.start()  # not before: the hub's client draws its own bar while it fetches
+        bars.update(bar, completed=done, total=total)
+
+    try:
+        got = download(name, root, say, unpacked)
+    finally:
+        bars.stop()
+    if not got.fetched:
+        say(f"nothing to do: all {len(got.kept)} tasks of it are in {root}")
+    for key, folder in got.placed.items():
+        say(f"{key}: {root / folder}")
+    for key, folder in got.kept.items() if got.fetched else ():
+        say(f"{key}: kept what was in {root / folder}")
+    if name == "fgvc-lists":
+        say("these are lists without images: put each task's images into its folder's images/")
+    group = ARCHIVES[name].group
+    say(f"in a sweep file: data: {{root: {root}}}")
+    say(f"look at it first: arc-sweep data check {group} --root {root}")
+
+
 def _tasks(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
@@ -318,21 +370,52 @@ def _tasks(options: argparse.Namespace) -> int:
 
     from arc_train.tasks.catalog import catalog, groups
 
+    ready = _ready(options) if options.root else {}
     if options.json:
-        print(json.dumps({"tasks": [asdict(t) for t in catalog().values()], "groups": groups()}))
+        tasks = [
+            asdict(task) | ({"ready": asdict(ready[key])} if ready else {})
+            for key, task in catalog().items()
+        ]
+        print(json.dumps({"tasks": tasks, "groups": groups()}))
         return DONE
-    table = Table(title="tasks", box=None)
-    for column in ("key", "name", "group", "classes", "train", "val", "test"):
-        table.add_column(column, justify="left" if column in ("key", "name", "group") else "right")
+    table = Table(box=None, padding=(0, 1, 0, 0), expand=True)
+    for column in ("key", "lists", "cached px") if ready else ("key", "name"):
+        table.add_column(column, no_wrap=True)
+    for column in ("classes", "train", "val", "test"):
+        table.add_column(column, no_wrap=True, justify="right")
+    if not ready:
+        table.add_column("a class is", no_wrap=True, ratio=1)
     for task in catalog().values():
-        sizes = (task.classes, task.train, task.val, task.test)
-        table.add_row(task.key, task.name, task.group, *(f"{size:,}" for size in sizes))
+        sizes = [f"{size:,}" for size in (task.classes, task.train, task.val, task.test)]
+        if ready:
+            found = ready[task.key]
+            table.add_row(task.key, found.lists, " ".join(map(str, found.cached)), *sizes)
+        else:
+            table.add_row(task.key, task.name, *sizes, task.label)
     console = Console()
     console.print(table)
-    console.print(
-        "groups: " + ", ".join(f"{name} ({len(keys)})" for name, keys in groups().items())
-    )
+    for key, found in ready.items():
+        if found.lists in ("wrong", "other sizes"):
+            style = "red" if found.lists == "wrong" else "dim"
+            console.print(f"{key}: {found.detail}", style=style, soft_wrap=True, markup=False)
+        elif found.lists == "not found" and catalog()[key].note:
+            console.print(f"{key}: {catalog()[key].note}", style="dim", soft_wrap=True)
+    named = ", ".join(f"{name} ({len(keys)})" for name, keys in groups().items())
+    console.print(f"groups: {named}")
     return DONE
+
+
+def _ready(options: argparse.Namespace) -> dict[str, Any]:
+    """By task, what this machine has of it."""
+    from arc_train.tasks import cache
+    from arc_train.tasks.catalog import catalog
+    from arc_train.tasks.ready import look
+
+    root = Path(options.root).expanduser()
+    if not root.is_dir():
+        raise InputError(f"--root {root} is no folder")
+    folder = Path(options.cache).expanduser() if options.cache else cache.default_folder()
+    return {key: look(task, root, folder) for key, task in catalog().items()}
 
 
 def _methods(options: argparse.Namespace) -> int:

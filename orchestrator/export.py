@@ -12,6 +12,7 @@ from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
 from arc_train.backbones import Backbone
 from arc_train.errors import InputError
 from arc_train.pack import OPTIMISER
+from arc_train.tasks.cache import transform
 from arc_train.tasks.catalog import catalog
 from orchestrator.folder import Result, SweepFolder, write_atomically
 from orchestrator.leaderboard.select import finals, select
@@ -88,10 +89,10 @@ def _write_folded(
 ) -> None:
     model = backbones.build(backbone)
     mean, std = backbones.statistics(backbone, model, spec.data.normalise)
-    side = backbones.input_size(model)
+    task = catalog()[final["task"]]
     before = set(model.state_dict())
     hyper = {k: v for k, v in final["config"].items() if k not in OPTIMISER}
-    adapted = adapt(model, final["method"], catalog()[final["task"]].classes, **hyper).eval()
+    adapted = adapt(model, final["method"], task.classes, **hyper).eval()
     load_adapter(adapted, adapter)
     try:
         plain = fold(adapted)
@@ -108,10 +109,7 @@ def _write_folded(
         "num_features": adapted.head.in_features,
         "model_args": arguments,
         "pretrained_cfg": {
-            "input_size": [3, side, side],
-            "interpolation": "bicubic",
-            "crop_pct": 1.0,
-            "crop_mode": "squash",  # images are resized without keeping their aspect
+            **transform(task, backbones.input_size(model)).timm(),
             "mean": mean,
             "std": std,
             "num_classes": adapted.head.out_features,

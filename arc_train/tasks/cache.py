@@ -23,7 +23,7 @@ from PIL import Image
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.sources import SPLITS, Source, open_source
 
-FORMAT = 2
+FORMAT = 3
 # Images of FGVC tasks keep their aspect: their short side is this much longer than the crop's.
 CROP_MARGIN = 256 / 224
 
@@ -73,24 +73,31 @@ def prepare(
 ) -> Entry:
     """The task's cache entry, made now if it isn't there.
 
-    size: side of the square images that the model takes. Images are resized to it, bicubic and
-        without keeping their aspect, as published for VTAB-1k; those of FGVC tasks keep their
-        aspect, bilinear, with room to crop.
+    size: side of the square images that the model takes.
     progress: called with the number of images decoded since the last call.
 
     Raises:
         InputError: a list or an image is wrong; nothing is left behind.
     """
     source = open_source(task, root)
-    transform = _transform(task, size)
-    key = hashlib.sha256(f"{FORMAT}|{transform}|{source.key()}".encode()).hexdigest()[:24]
-    folder = cache / task.key.replace("/", "-") / key
+    how = transform(task, size)
+    key = hashlib.sha256(f"{FORMAT}|{how}|{source.key()}".encode()).hexdigest()[:24]
+    folder = _place(task, cache) / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
-            _build(source, task, size, folder, progress)
+            _build(source, how, folder, progress)
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-    return Entry(folder, meta["fingerprint"], meta["variant"], transform, size)
+    return Entry(folder, meta["fingerprint"], meta["variant"], str(how), size)
+
+
+def cached(task: Task, cache: Path) -> list[dict[str, Any]]:
+    """What is on record of each of a task's entries: fingerprint, variant, size."""
+    return [json.loads(path.read_text()) for path in _place(task, cache).glob("*/meta.json")]
+
+
+def _place(task: Task, cache: Path) -> Path:
+    return cache / task.key.replace("/", "-")
 
 
 class Fingerprint:
@@ -112,39 +119,60 @@ class Fingerprint:
         return self._digest.hexdigest()[:16]
 
 
-def _crops(task: Task) -> bool:
-    return task.group == "fgvc"
+@dataclass(frozen=True)
+class Transform:
+    """How a task's images become square ones of `size` pixels; to the pixel as torchvision would.
+
+    short: length that the short side is resized to, keeping the aspect, before the middle (or,
+    while training, any mirrored part) is cut out; None where images are resized to the square
+    whatever their aspect.
+    """
+
+    size: int
+    short: int | None
+    interpolation: str
+
+    def __str__(self) -> str:
+        if self.short is None:
+            return f"resize {self.size}x{self.size} {self.interpolation}"
+        return (
+            f"short side {self.short} {self.interpolation}, crop {self.size}: "
+            "random and mirrored to train, else centre"
+        )
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """All of it but the crop, which the views take."""
+        resample = Image.Resampling[self.interpolation.upper()]
+        if self.short is None:
+            size = (self.size, self.size)
+            return image if image.size == size else image.resize(size, resample)
+        width, height = (self.short * length // min(image.size) for length in image.size)
+        return image.resize((width, height), resample)
+
+    def timm(self) -> dict[str, Any]:
+        """The same at test, in the words of timm's pretrained_cfg."""
+        return {
+            "input_size": [3, self.size, self.size],
+            "interpolation": self.interpolation,
+            "crop_pct": 1.0 if self.short is None else self.size / self.short,
+            "crop_mode": "squash" if self.short is None else "center",
+        }
+
+
+def transform(task: Task, size: int) -> Transform:
+    """As published: VTAB-1k squashed, bicubic; FGVC in its aspect, bilinear, with room to crop."""
+    if task.group == "fgvc":
+        return Transform(size, round(size * CROP_MARGIN), "bilinear")
+    return Transform(size, None, "bicubic")
 
 
 def disk(task: Task, images: int, size: int) -> int:
     """About how many bytes the pixels of so many images take: photographs are 4:3 on average."""
-    if _crops(task):
-        return int(images * 3 * (size * CROP_MARGIN) ** 2 * 4 / 3)
-    return images * 3 * size**2
+    short = transform(task, size).short
+    return images * 3 * size**2 if short is None else images * 4 * short**2
 
 
-def _transform(task: Task, size: int) -> str:
-    if _crops(task):
-        short = round(size * CROP_MARGIN)
-        return (
-            f"short side {short} bilinear, crop {size}: random and mirrored to train, else centre"
-        )
-    return f"resize {size}x{size} bicubic"
-
-
-def _resized(image: Image.Image, task: Task, size: int) -> Image.Image:
-    if not _crops(task):
-        if image.size == (size, size):
-            return image
-        return image.resize((size, size), Image.Resampling.BICUBIC)
-    scale = round(size * CROP_MARGIN) / min(image.size)
-    width, height = (max(size, round(scale * length)) for length in image.size)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def _build(
-    source: Source, task: Task, size: int, folder: Path, progress: Callable[[int], None]
-) -> None:
+def _build(source: Source, how: Transform, folder: Path, progress: Callable[[int], None]) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     try:
         fingerprint = Fingerprint()
@@ -153,7 +181,7 @@ def _build(
             with (scratch / f"{split}.pixels").open("wb") as file:
                 for image, content in source.images(split):
                     fingerprint.add(content)
-                    pixels = np.asarray(_resized(image, task, size))
+                    pixels = np.asarray(how.resize(image))
                     shapes.append(pixels.shape[:2])
                     file.write(pixels.tobytes())
                     progress(1)
@@ -164,6 +192,7 @@ def _build(
         meta = {
             "fingerprint": fingerprint.text(),
             "variant": source.variant,
+            "size": how.size,
         }
         (scratch / "meta.json").write_text(json.dumps(meta))
         os.replace(scratch, folder)

@@ -3,32 +3,54 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task. Sizes are images of the published split; `folders` are accepted folder names."""
+    """One task.
+
+    label: what a class means. train, val, test: images of the published split; test_too: other
+    sizes that its test split has been published with. folders: accepted names of its folder.
+    sources: in order of preference. note: what to know before looking for the images.
+    """
 
     key: str
     name: str
     group: str
     classes: int
+    label: str
     train: int
     val: int
     test: int
-    folders: tuple[str, ...]
+    metric: str
+    sources: tuple[str, ...]
+    licence: str
+    folders: tuple[str, ...] = ()
+    test_too: tuple[int, ...] = ()
+    note: str | None = None
+
+    def published(self, train: int, val: int, test: int) -> bool:
+        """Whether these are the sizes of the published split."""
+        return (train, val) == (self.train, self.val) and test in (self.test, *self.test_too)
 
 
 @cache
 def catalog() -> dict[str, Task]:
     """All tasks by key, in the order of the published tables."""
     raw = yaml.safe_load(Path(__file__).with_name("catalog.yaml").read_text())
-    return {
-        key: Task(key=key, **{**entry, "folders": tuple(entry["folders"])})
-        for key, entry in raw.items()
+    entries = {
+        key: benchmark["every"] | entry
+        for benchmark in raw.values()
+        for key, entry in benchmark["tasks"].items()
     }
+    return {key: Task(key=key, **_frozen(entry)) for key, entry in entries.items()}
+
+
+def _frozen(entry: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
 
 
 @cache

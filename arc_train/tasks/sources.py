@@ -132,8 +132,8 @@ class ListSource:
     @property
     def variant(self) -> str:
         """The layout's name, with the sizes where they aren't those of the published split."""
-        sizes = tuple(len(self._lines[split]) for split in SPLITS)
-        if sizes == (self.task.train, self.task.val, self.task.test):
+        sizes = [len(self._lines[split]) for split in SPLITS]
+        if self.task.published(*sizes):
             return self.layout
         return f"{self.layout} (sizes {'/'.join(map(str, sizes))}, not the published split)"
 

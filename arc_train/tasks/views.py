@@ -66,7 +66,7 @@ def _crop(image: NDArray[np.uint8], side: int, place: list[float] | None) -> NDA
     """A copy of [side, side, 3] of an image: at a place, or from the middle."""
     spare = [image.shape[0] - side, image.shape[1] - side]
     if place is None:
-        top, left = spare[0] // 2, spare[1] // 2
+        top, left = round(spare[0] / 2), round(spare[1] / 2)  # as torchvision's CenterCrop
     else:
         top, left = int(place[0] * (spare[0] + 1)), int(place[1] * (spare[1] + 1))
     cut = image[top : top + side, left : left + side]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +208,28 @@ def test_greyscale_and_tiny_images_are_facts(vtab: Path) -> None:
     assert report.faults == []
     assert "1 images are greyscale" in report.facts
     assert "1 images have a side below 16 pixels" in report.facts
+
+
+def test_how_images_are_stored_is_a_fact_where_it_matters(vtab: Path) -> None:
+    for path in (vtab / "eurosat/images/test").rglob("*.png"):
+        with Image.open(path) as image:
+            image.convert("RGB").save(path, "JPEG")
+    report = check(VTAB, vtab)
+    assert report.faults == []
+    assert report.encodings == {"PNG": 36, "JPEG": 22}
+    (fact,) = [fact for fact in report.facts if "stored in" in fact]
+    assert "(JPEG, PNG)" in fact
+    cifar = check(catalog()["vtab/cifar100"], _renamed(vtab, "cifar"))
+    assert any("ten points" in fact for fact in cifar.facts)
+
+
+def test_the_other_published_test_size_is_not_worth_a_word(tmp_path: Path) -> None:
+    task = replace(FGVC, train=102, val=102, test=103, test_too=(102,))
+    folder = tmp_path / "OxfordFlowers"
+    for split in SIZES:
+        entries = {f"{label:03d}.f/{split}.png": label for label in range(102)}
+        for number, path in enumerate(entries):
+            write(folder / path, 1000 * (1 + list(SIZES).index(split)) + number)
+        (folder / f"{split}.json").write_text(json.dumps(entries))
+    report = check(task, tmp_path)
+    assert (report.facts, report.faults, report.variant) == ([], [], "fgvc lists")

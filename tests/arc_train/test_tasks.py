@@ -3,14 +3,16 @@
 import json
 import multiprocessing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm.data
 import torch
 from PIL import Image
 
 from arc_train.errors import InputError
-from arc_train.tasks.cache import Entry, prepare
+from arc_train.tasks.cache import Entry, prepare, transform
 from arc_train.tasks.catalog import catalog, groups
 from arc_train.tasks.drawn import draw
 from arc_train.tasks.views import final_data, search_data
@@ -179,6 +181,18 @@ def test_the_catalogue_has_the_24_tasks_with_the_published_class_total() -> None
     assert sum(catalog()[key].classes for key in named["fgvc"]) == 1173
 
 
+def test_both_published_test_sizes_of_caltech101_are_published() -> None:
+    task = catalog()["vtab/caltech101"]
+    assert [task.published(800, 200, test) for test in (6084, 6085, 6086)] == [True, True, False]
+
+
+def test_every_task_says_what_its_classes_are() -> None:
+    for task in catalog().values():
+        assert task.label
+        assert task.licence
+        assert (task.metric, bool(task.sources)) == ("top-1 accuracy", True)
+
+
 @pytest.mark.parametrize("key", groups()["demo"])
 def test_demo_tasks_are_deterministic_disjoint_and_have_every_class(key: str) -> None:
     task = catalog()[key]
@@ -230,14 +244,13 @@ def test_fgvc_images_keep_their_aspect_and_are_cropped(cars: Path) -> None:
     entry = prepare(CARS, cars, 14, cars / "cache")
     images, _ = entry.load("train")
     with Image.open(cars / "StanfordCars/car_ims/000001.png") as image:
-        scale = 16 / min(image.size)
-        size = (round(image.width * scale), round(image.height * scale))
+        size = tuple(16 * length // min(image.size) for length in image.size)
         expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     assert np.array_equal(images[1], expected)
     split = search_data(entry).train
     assert split.cropped
     (centre,) = split.batch(torch.tensor([1]))
-    top, left = ((length - 14) // 2 for length in expected.shape[:2])
+    top, left = (round((length - 14) / 2) for length in expected.shape[:2])
     assert np.array_equal(centre, expected[top : top + 14, left : left + 14])
     corners = torch.tensor([[0.0, 0.0, 0.9], [0.999, 0.999, 0.9], [0.0, 0.0, 0.1]])
     first, last, mirrored = split.batch(torch.tensor([1, 1, 1]), corners)
@@ -247,6 +260,30 @@ def test_fgvc_images_keep_their_aspect_and_are_cropped(cars: Path) -> None:
     joined = final_data(entry, "train+val", lambda: None).train
     assert len(joined) == 6
     assert joined.batch(torch.tensor([[0, 5], [4, 3]])).shape == (2, 2, 14, 14, 3)
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (200, 301), (64, 333), (224, 224), (900, 701)])
+@pytest.mark.parametrize("key", ["vtab/kitti", "fgvc/cars"])
+def test_timm_makes_the_same_test_images_from_an_exported_config(
+    key: str, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    draws = np.random.default_rng(0)
+    small = draws.integers(0, 255, (shape[0] // 8, shape[1] // 8, 3), dtype=np.uint8)
+    photo = Image.fromarray(small).resize(shape[::-1], Image.Resampling.BICUBIC)
+    folder = tmp_path / catalog()[key].folders[0]
+    folder.mkdir()
+    photo.save(folder / "0.png")
+    for name in ("train800", "val200", "test"):
+        (folder / f"{name}.txt").write_text("0.png 0\n")
+    for name in ("train", "val", "test"):
+        (folder / f"{name}.json").write_text('{"0.png": 0}')
+    entry = prepare(catalog()[key], tmp_path, 224, tmp_path / "cache")
+    (ours,) = final_data(entry, "train", lambda: None).open_test().batch(torch.tensor([0]))
+
+    config = {"mean": (0, 0, 0), "std": (1, 1, 1), **transform(catalog()[key], 224).timm()}
+    data = timm.data.resolve_model_data_config(SimpleNamespace(pretrained_cfg=config))
+    theirs = 255 * timm.data.create_transform(**data)(photo).permute(1, 2, 0)
+    assert (theirs - ours).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The commands that only look: what they print, and how they end."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,35 @@ def test_tasks_and_methods_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     printed = json.loads(capsys.readouterr().out)
     arc = next(c for c in printed["counts"] if (c["backbone"], c["method"]) == ("ViT-B/16", "arc"))
     assert (arc["adapter"], round(arc["vtab"]), arc["published"]["vtab"]) == (96432, 134477, "0.13")
+
+
+def test_tasks_say_what_is_ready_here(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(root / "kitti", root / "dtd")
+    (root / "dtd" / "val200.txt").write_text("val200/0.jpg 47\n")
+    (root / "CUB").mkdir()
+    cache = str(tmp_path / "cache")
+    prepared = ["data", "prepare", "vtab/kitti", "--root", str(root), "--cache", cache]
+    for size in ("24", "16"):
+        assert main([*prepared, "--size", size]) == 0
+    capsys.readouterr()
+    command = ["tasks", "--root", str(root), "--cache", cache]
+    assert main([*command, "--json"]) == 0
+    tasks = {task["key"]: task for task in json.loads(capsys.readouterr().out)["tasks"]}
+    states = {key: task["ready"]["lists"] for key, task in tasks.items()}
+    assert states["vtab/kitti"] == "other sizes"
+    assert states["vtab/dtd"] == states["fgvc/cub200"] == "wrong"
+    assert states["vtab/pets"] == "not found"
+    assert states["demo/digits"] == "embedded"
+    assert tasks["vtab/kitti"]["ready"]["cached"] == [16, 24]
+    assert tasks["vtab/clevr_count"]["label"] == "number of objects, minus 3"
+    (root / "kitti" / "train800" / "0.jpg").unlink()
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "train800.txt:1: no image" in out
+    assert "val200.txt:1: label 47 is out of range" in out
+    assert main(["tasks", "--root", str(root / "nowhere")]) == 2
 
 
 def test_methods_on_a_narrow_terminal_show_every_digit(

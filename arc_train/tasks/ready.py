@@ -1,0 +1,62 @@
+"""What this machine has of a task, at a glance: lists are read, only some images looked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from arc_train.errors import InputError
+from arc_train.tasks.cache import cached
+from arc_train.tasks.catalog import Task
+from arc_train.tasks.sources import SPLITS, FGVCSource, Line, ListSource, VTABSource
+from arc_train.tasks.standins import VARIANT
+
+STRIDE = 500  # one image in so many is looked for
+
+
+@dataclass(frozen=True)
+class Ready:
+    """lists: embedded, found, other sizes (than published), not found or wrong.
+
+    detail: their folder and sizes, or what is missing or wrong.
+    cached: sides for which images are in the cache. They may be of other files than those that
+        are here now; `data prepare` looks at every file to know.
+    """
+
+    lists: str
+    detail: str | None
+    cached: list[int]
+
+
+def look(task: Task, root: Path, cache: Path) -> Ready:
+    """Read a task's lists below the root, and which sizes of it the cache has."""
+    entries = [entry for entry in cached(task, cache) if entry["variant"] != VARIANT]
+    sides = sorted({entry["size"] for entry in entries})
+    if task.group == "demo":
+        return Ready("embedded", None, sides)
+    folder = next((root / name for name in task.folders if (root / name).is_dir()), None)
+    if folder is None:
+        return Ready("not found", f"no folder {' or '.join(task.folders)}", sides)
+    try:
+        source = (_FGVCGlance if task.group == "fgvc" else _VTABGlance)(task, folder)
+    except InputError as error:
+        return Ready("wrong", str(error), sides)
+    sizes = [source.size(split) for split in SPLITS]
+    state = "found" if task.published(*sizes) else "other sizes"
+    return Ready(state, f"{folder}: {'/'.join(map(str, sizes))} images", sides)
+
+
+class _Glance(ListSource):
+    _read_lines = 0
+
+    def _line(self, where: str, root: Path, name: str, label: int) -> Line:
+        self._read_lines += 1
+        if self._read_lines % STRIDE == 1 or label >= self.task.classes:
+            return super()._line(where, root, name, label)
+        return Line(where, root, label)
+
+
+class _VTABGlance(_Glance, VTABSource):
+    pass
+
+
+class _FGVCGlance(_Glance, FGVCSource):
+    pass
