@@ -56,9 +56,14 @@ class FinalsSpec(_Part):
 
 
 class ProtocolSpec(_Part):
-    """final_on: images a final trains on. (FGVC's published numbers use `train`.)"""
+    """final_on: images a final trains on. (FGVC's published numbers use `train`.)
+
+    leak_meter: finals are also tested after every epoch, when nothing is left to choose, to show
+    what "best epoch on test" would have claimed.
+    """
 
     final_on: Literal["train+val", "train"] = "train+val"
+    leak_meter: bool = False
 
 
 class DataSpec(_Part):

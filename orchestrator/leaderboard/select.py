@@ -28,6 +28,17 @@ def finals(results: Iterable[Result], winner: Result | None) -> list[Result]:
     ]
 
 
+def metered_alike(results: Iterable[Result], leak_meter: bool) -> list[Result]:
+    """Without the finals of the other kind, where the leak meter was turned on or off since."""
+    return [
+        result
+        for result in results
+        if result["kind"] == "search"
+        or result["status"] == "failed"
+        or ("test_curve" in result) == leak_meter
+    ]
+
+
 def _rank(result: Result) -> tuple[float, float, int, float, str]:
     return (
         -result["val_accuracy"],

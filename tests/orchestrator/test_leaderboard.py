@@ -127,7 +127,7 @@ def test_a_row_holds_the_winner_and_its_finals_only() -> None:
 
 def test_one_seed_has_no_deviation_and_none_has_no_accuracy() -> None:
     one = board([result(), final(0, 60.0)])["rows"][0]["test_accuracy"]
-    assert one == {"mean": 60.0, "std": None, "n": 1, "seeds": [60.0]}
+    assert one == {"mean": 60.0, "std": None, "n": 1, "seeds": [60.0], "ci95": None}
     (row,) = board([result()])["rows"]
     assert row["test_accuracy"] is None
     (row,) = board([])["rows"]
