@@ -131,15 +131,15 @@ def statement(board: Board) -> str:
     )
 
 
-def legend(board: Board, cells: Iterable[Cell]) -> list[str]:
-    """What stands behind the marks of the cells that are shown, and behind the leak columns."""
+def legend(board: Board, cells: Iterable[Cell], leak: bool) -> list[str]:
+    """What stands behind the marks of the cells shown and, where they are, the leak columns."""
     notes = []
     if any(cell.ties for cell in cells):
         of = " on its backbone" if len({row["backbone"] for row in board["rows"]}) > 1 else ""
         notes.append(
             f"{TIES} can't be told from the best{of}: their 95 % intervals over seeds overlap."
         )
-    if any(row["best_on_test"] for row in board["rows"]):
+    if leak:
         notes.append(
             "Best on test: what picking each final's best epoch on the test set would have "
             "claimed; gap: by how much that is too high."

@@ -112,7 +112,8 @@ def _head(column: Column, ranks: bool, grouped: bool) -> str:
 def _caption(numbers: Grid, board: Board) -> str:
     cells = [cell for line in numbers.lines for cell in line.cells if cell.partial]
     notes = ["Highest complete value of a column in bold."]
-    notes += legend(board, (cell for line in numbers.lines for cell in line.cells))
+    leak = any(column.kind == "leak" for column in numbers.columns)
+    notes += legend(board, (cell for line in numbers.lines for cell in line.cells), leak)
     if any(cell.source is None for cell in cells):
         notes.append("* Mean over the tasks finished so far (how many stands below it).")
     if any(cell.source is not None for cell in cells):

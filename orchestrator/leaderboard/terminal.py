@@ -69,12 +69,14 @@ class _Leaderboard:
         choices.append((("group", "mean", "leak", "params"), False))
         if len(tasks) == 1:
             choices = choices[:2]
+        first = "mean" if len(tasks) > 1 else "task"
+        if any(column.kind == "leak" for column in self.grid.columns):
+            choices += [((first, "leak", "params"), True), ((first, "leak"), True)]
         for kinds, stacked in choices:
             layout = _Layout(self.grid, kinds, stacked, width)
             if layout.fits:
                 return layout
-        kinds = ("mean", "leak", "params") if len(tasks) > 1 else ("task", "leak", "params")
-        return _Layout(self.grid, kinds, True, width)
+        return _Layout(self.grid, (first, "params"), True, width)
 
     def _notes(self, layout: "_Layout") -> list[str]:
         notes = []
@@ -95,7 +97,8 @@ class _Leaderboard:
             notes.append(
                 f"{mark}fewer than {seeds} finals so far: {missing} of {len(tested)} studies"
             )
-        marks = legend(self.board, layout.cells(("mean", "group", "task")))
+        leak = bool(layout.cells(("leak",)))
+        marks = legend(self.board, layout.cells(("mean", "group", "task")), leak)
         told = hardly_told(self.board)
         return [*notes, *marks, *([told] if told else []), statement(self.board)]
 
