@@ -8,8 +8,9 @@ who is left. Nothing but training and validation images is looked at.
 """
 
 import argparse
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -33,21 +34,27 @@ class Way(NamedTuple):
 
     epochs: int
     seconds: float
-    winner: str
     accuracy: float
+    winner: str
 
 
-def walk(run: PackRun, members: Mapping[str, Member]) -> Way:
+def walk(run: PackRun, members: Sequence[Member]) -> Way:
     """Train a pack to its end and choose as a sweep does."""
     started = time.perf_counter()
+    configs = {member.id: member.config for member in members}
     outcomes = []
     while not run.done:
         outcomes += run.run_epoch()
     seconds = time.perf_counter() - started
-    best = select({**vars(o), "kind": "search", "config": members[o.id].config} for o in outcomes)
+    best = select({**vars(o), "kind": "search", "config": configs[o.id]} for o in outcomes)
     if best is None:
         raise SystemExit("every trial diverged")
-    return Way(sum(o.epochs_run for o in outcomes), seconds, best["id"], best["val_accuracy"])
+    return Way(sum(o.epochs_run for o in outcomes), seconds, best["val_accuracy"], best["id"])
+
+
+def mean(ways: Sequence[Way], name: str) -> float:
+    """Of one figure, over the seeds."""
+    return fmean(getattr(way, name) for way in ways)
 
 
 def main() -> None:
@@ -58,7 +65,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--start", type=int, default=3, help="epoch of the first rung")
     parser.add_argument("--eta", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=800, help="training images, at most")
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
@@ -66,49 +73,45 @@ def main() -> None:
     spec = load(Path(__file__).with_name("photos.yaml"))
     backbone = spec.backbones[0].backbone()
     model = backbones.build(backbone)
+    side = backbones.input_size(model)
     prepare = Images(*backbones.statistics(backbone, model, "backbone"), torch.device("cpu"))
     recipe = Recipe(options.epochs, options.batch, warmup_epochs=options.epochs / 10)
     halving = Halving(options.start, options.eta)
-    print(f"{vars(options)}, rungs {halving.rungs(options.epochs)}")
-    print(f"{'method':10}{'task':18}  trial-epochs   seconds        val of winner   same winner")
-    for method in options.methods:
-        for name in options.tasks:
-            task = catalog()[name]
-            side = backbones.input_size(model)
-            data = search_data(cache.prepare(task, spec.data_root, side, spec.cache_folder))
-            train = Split(data.train.images[: options.images], data.train.labels[: options.images])
-            pairs = []
-            for seed in range(options.seeds):
-                drawn = random_configs(spec.space(method), seed_of(seed, name), options.trials)
-                members = [Member(str(i), c, seed_of(seed, i)) for i, c in enumerate(drawn)]
-                pairs.append(
-                    [
-                        walk(
-                            PackRun(
-                                model, method, task.classes, members, [seed] * len(members),
-                                recipe, prepare, train, data.val, rungs, spec.pack.chunk,
-                            ),
-                            {member.id: member for member in members},
-                        )
-                        for rungs in (None, halving)
-                    ]
-                )  # fmt: skip
-            every, raced = (
-                Way(
-                    *(
-                        fmean(column) if not isinstance(column[0], str) else ""
-                        for column in zip(*ways, strict=True)
+    print(f"{vars(options)}, rungs {halving.rungs(options.epochs)}; all -> with halving, means")
+    print(
+        f"{'method':10}{'task':18}{'trial-epochs':>13}{'seconds':>17}{'val of winner':>18}   same"
+    )
+    for method, name in itertools.product(options.methods, options.tasks):
+        task = catalog()[name]
+        data = search_data(cache.prepare(task, spec.data_root, side, spec.cache_folder))
+        train = Split(data.train.images[: options.images], data.train.labels[: options.images])
+        pairs = []
+        for seed in range(options.seeds):
+            drawn = random_configs(spec.space(method), seed_of(seed, name), options.trials)
+            members = [Member(str(i), config, seed_of(seed, i)) for i, config in enumerate(drawn)]
+            orders = [seed] * len(members)
+            pairs.append(
+                [
+                    walk(
+                        PackRun(
+                            model, method, task.classes, members, orders, recipe, prepare, train,
+                            data.val, rungs, spec.pack.chunk,
+                        ),
+                        members,
                     )
-                )
-                for ways in zip(*pairs, strict=True)
-            )
-            same = sum(a.winner == b.winner for a, b in pairs)
-            print(
-                f"{method:10}{name:18}{every.epochs:6.0f} -> {raced.epochs:4.0f}"
-                f"{every.seconds:8.1f} -> {raced.seconds:5.1f}"
-                f"{every.accuracy:8.2f} -> {raced.accuracy:5.2f}   {same} of {len(pairs)}",
-                flush=True,
-            )
+                    for rungs in (None, halving)
+                ]
+            )  # fmt: skip
+        every, raced = zip(*pairs, strict=True)
+        same = sum(a.winner == b.winner for a, b in pairs)
+        print(
+            f"{method:10}{name:18}"
+            f"{mean(every, 'epochs'):6.0f} -> {mean(raced, 'epochs'):3.0f}"
+            f"{mean(every, 'seconds'):8.1f} -> {mean(raced, 'seconds'):5.1f}"
+            f"{mean(every, 'accuracy'):9.2f} -> {mean(raced, 'accuracy'):5.2f}"
+            f"{same:5} of {len(every)}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

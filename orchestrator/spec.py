@@ -329,6 +329,8 @@ def _explain(detail: dict[str, Any]) -> str:
         return _unknown("key", str(detail["loc"][-1]), key, _keys_beside(detail["loc"]))
     found = detail["input"]
     reason = detail["msg"].removeprefix("Input should be ")
+    if detail["type"].startswith("bool_"):
+        reason = "true or false"
     near = ""
     if detail["type"] == "literal_error" and isinstance(found, str):
         near = nearest(found, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))

@@ -133,7 +133,6 @@ def _line(line: Line, columns: Sequence[Column], several: bool) -> str:
 
 def _td(cell: Cell, column: Column) -> str:
     classes = column.kind + " best" * cell.best + " partial" * cell.partial
-    classes += " ties" * (cell.ties and not cell.partial)
     data = "" if cell.value is None else f' data-v="{cell.value:.6g}"'
     if cell.source is not None:
         data += f" data-i={cell.source}"
