@@ -165,8 +165,8 @@ class PackRun:
             finite = torch.isfinite(losses).tolist()
             if not all(finite):
                 note = f"loss or gradient not finite at epoch {self.epoch + 1}, step {step + 1}"
-                lost = [i for i, fine in enumerate(finite) if not fine]
-                outcomes += self._end(lost, "diverged", note)
+                lost = {i: note for i, fine in enumerate(finite) if not fine}
+                outcomes += self._end(lost, "diverged")
                 totals = totals[torch.tensor(finite, device=totals.device)]
                 if not self.pack.members:
                     return outcomes
@@ -175,9 +175,9 @@ class PackRun:
         validated = None
         if self._val is not None and (last or self.epoch in self.rungs):
             validated = self._evaluate(self._val)
-            lost = [i for i, (loss, _) in enumerate(validated) if not math.isfinite(loss)]
             note = f"validation loss not finite at epoch {self.epoch}"
-            outcomes += self._end(lost, "diverged", note)
+            lost = {i: note for i, (loss, _) in enumerate(validated) if not math.isfinite(loss)}
+            outcomes += self._end(lost, "diverged")
             left = [i for i in range(len(validated)) if i not in lost]
             validated, totals = [validated[i] for i in left], totals[left]
         train_losses = (totals / len(self._train)).tolist()
@@ -188,8 +188,7 @@ class PackRun:
         if last:
             return outcomes + [self._outcome(i, "done") for i in range(len(self.pack.members))]
         if validated:
-            losers = self._losers(validated)
-            outcomes += self._end(losers, "stopped", f"at the rung of epoch {self.epoch}")
+            outcomes += self._end(self._losers(validated), "stopped")
         return outcomes
 
     def test(self, split: Split) -> list[tuple[float, float]]:
@@ -275,19 +274,34 @@ class PackRun:
         losses, accuracies = loss / len(split), 100.0 * right / len(split)
         return list(zip(losses.tolist(), accuracies.tolist(), strict=True))
 
-    def _losers(self, validated: Sequence[tuple[float, float]]) -> list[int]:
-        """All but the best 1/eta (at least one): higher accuracy, then lower loss, then id."""
-        ids = [member.id for member in self.pack.members]
-        ranking = sorted(range(len(ids)), key=lambda i: (-validated[i][1], validated[i][0], ids[i]))
-        return ranking[max(1, len(ids) // self.eta) :]
+    def _losers(self, validated: Sequence[tuple[float, float]]) -> dict[int, str]:
+        """All but the best 1/eta (at least one), with the bar that each missed.
 
-    def _end(self, indices: Sequence[int], status: str, note: str) -> list[Outcome]:
-        """Take trials out of the pack."""
-        if not indices:
+        Higher accuracy is better, then lower loss, then the earlier place in the pack: a trial's
+        id won't do, since it depends on the fingerprint of all images, those of test included.
+        """
+        count = len(validated)
+        ranking = sorted(range(count), key=lambda i: (-validated[i][1], validated[i][0]))
+        kept = max(1, count // self.eta)
+        bar_loss, bar = validated[ranking[kept - 1]]
+        notes = {}
+        for place, i in enumerate(ranking[kept:], start=kept + 1):
+            loss, accuracy = validated[i]
+            notes[i] = (
+                f"stopped at the rung of epoch {self.epoch}: place {place} of {count}, {kept} went "
+                f"on; {accuracy:.1f} % against {bar:.1f} % of the last that went on"
+            )
+            if accuracy == bar:
+                notes[i] += f", with a loss of {loss:.4g} against {bar_loss:.4g}"
+        return notes
+
+    def _end(self, notes: Mapping[int, str], status: str) -> list[Outcome]:
+        """Take trials out of the pack; notes: index -> why."""
+        if not notes:
             return []
         self._share_time()
-        outcomes = [self._outcome(i, status, note) for i in sorted(indices)]
-        self.pack.keep([i for i in range(len(self.pack.members)) if i not in set(indices)])
+        outcomes = [self._outcome(i, status, notes[i]) for i in sorted(notes)]
+        self.pack.keep([i for i in range(len(self.pack.members)) if i not in notes])
         return outcomes
 
     def _share_time(self) -> None:

@@ -160,18 +160,31 @@ def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from orchestrator.plan import cost, task_sizes
+    from orchestrator.plan import cost, published_cost, task_sizes
     from orchestrator.spec import load
 
     spec = load(options.spec, options.overrides)
-    counts = asdict(cost(spec, task_sizes(spec)))
+    sizes = task_sizes(spec)
+    counts, published = asdict(cost(spec, sizes)), asdict(published_cost(spec, sizes))
     if options.json:
-        print(json.dumps(counts))
+        print(json.dumps({**counts, "published_protocol": published}))
         return DONE
-    table = Table(title=f"plan of {spec.name}", show_header=False, box=None)
-    for name, count in counts.items():
-        table.add_row(name.replace("_", " "), f"{count:,}")
-    Console().print(table)
+    table = Table(title=f"plan of {spec.name}", box=None, padding=(0, 2, 0, 0))
+    table.add_column("at most")
+    table.add_column("this sweep", justify="right")
+    table.add_column("published protocol", justify="right")
+    images = [name for name in counts if name.startswith("images")]
+    rows = [(name.replace("_", " "), counts[name], published[name]) for name in counts]
+    rows.append(("images in all", *(sum(c[n] for n in images) for c in (counts, published))))
+    for name, ours, theirs in rows:
+        table.add_row(name, f"{ours:,}", f"{theirs:,}")
+    console = Console()
+    console.print(table)
+    console.print(
+        "Published protocol: as many configurations, each trained on train + val to the last epoch "
+        "and tested on the whole test set after every epoch, one seed, best epoch reported.",
+        style="dim",
+    )
     return DONE
 
 

@@ -69,7 +69,15 @@ class SweepFolder:
         return _read(path) if path.exists() else None
 
     def write_result(self, result: Result) -> None:
-        """Write a trial's result, unless it has one already (a failure may be overwritten)."""
+        """Write a trial's result, unless it has one already (a failure may be overwritten).
+
+        Raises:
+            InputError: a search trial comes with a test accuracy: something broke the seal.
+        """
+        if result["kind"] == "search" and result.get("test_accuracy") is not None:
+            raise InputError(
+                f"search trial {result['id']} comes with a test accuracy: only finals are tested"
+            )
         present = self.result(result["id"])
         if present is None or present["status"] == "failed":
             text = json.dumps(result, indent=1, allow_nan=False)

@@ -5,6 +5,7 @@ its best trials again under other seeds; then through its winner's finals. Studi
 independently: none waits for another.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
@@ -95,6 +96,8 @@ class StudySearch:
     def history(self) -> History:
         """The search trials that ended, as searchers see them."""
         found = [result for trial in self._searched if (result := self._results.get(trial))]
+        # In an order that no id decides: ids depend on the fingerprint of all images.
+        found.sort(key=lambda result: json.dumps(result["config"], sort_keys=True))
         ended_well = ("done", "stopped")
         return [
             Tried(r["config"], r["val_accuracy"] if r["status"] in ended_well else None)

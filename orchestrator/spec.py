@@ -70,9 +70,14 @@ class FinalsSpec(_Part):
 
 
 class ProtocolSpec(_Part):
-    """final_on: images a final trains on. (FGVC's published numbers use `train`.)"""
+    """final_on: images a final trains on. (FGVC's published numbers use `train`.)
+
+    leak_meter: finals are also tested after every epoch, when nothing is left to choose, to show
+    what "best epoch on test" would have claimed.
+    """
 
     final_on: Literal["train+val", "train"] = "train+val"
+    leak_meter: bool = False
 
 
 class DataSpec(_Part):
@@ -341,6 +346,8 @@ def _explain(detail: dict[str, Any]) -> str:
         return _unknown("key", str(detail["loc"][-1]), key, _keys_beside(detail["loc"]))
     found = detail["input"]
     reason = detail["msg"].removeprefix("Input should be ")
+    if detail["type"].startswith("bool_"):
+        reason = "true or false"
     near = ""
     if detail["type"] == "literal_error" and isinstance(found, str):
         near = nearest(found, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))

@@ -6,7 +6,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from orchestrator.folder import Result, SweepFolder
-from orchestrator.leaderboard.select import select
+from orchestrator.leaderboard.select import metered_alike, select
 from orchestrator.plan import PackPlan, Study, budget, studies
 from orchestrator.spec import load
 
@@ -21,7 +21,7 @@ def status(path: str) -> dict[str, Any]:
     spec = load(folder.resolved_spec())
     results = folder.results()
     ended: dict[Study, list[Result]] = {}
-    for result in results.values():
+    for result in metered_alike(results.values(), spec.protocol.leak_meter):
         if result["status"] != "failed":
             ended.setdefault(Study.of(result), []).append(result)
     lines = []

@@ -19,6 +19,7 @@ from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
 from orchestrator.folder import SweepFolder, write_atomically
+from orchestrator.leaderboard.select import metered_alike
 from orchestrator.plan import Identity, PackPlan, studies
 from orchestrator.progress import Progress
 from orchestrator.search import SweepSearch
@@ -26,8 +27,12 @@ from orchestrator.spec import Spec, dump
 from orchestrator.tracking import Tracker, resolve_mode
 
 # What may not change in a sweep's folder: results made otherwise can't stand in one table.
-FIXED = ("seed", "backbones", "training", "protocol")
-FIXED_IN = {"search": ("algorithm", "halving", "space"), "data": ("normalise",)}
+FIXED = ("seed", "backbones", "training")
+FIXED_IN = {
+    "search": ("algorithm", "halving", "space"),
+    "protocol": ("final_on",),
+    "data": ("normalise",),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
 
 def project(spec: Spec, folder: SweepFolder) -> dict[str, Any]:
     """Write the leaderboard's files from the result files; returns leaderboard.json's content."""
-    results = list(folder.results().values())
+    results = metered_alike(folder.results().values(), spec.protocol.leak_meter)
     tasks = catalog()
     board = leaderboard.leaderboard(
         spec.name,

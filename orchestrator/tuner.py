@@ -52,11 +52,15 @@ class Reports:
 def drive(
     spec: Spec, folder: SweepFolder, identity: Identity, search: SweepSearch, reports: Reports
 ) -> None:
-    """Run packs until the search is complete."""
+    """Run packs until the search is complete.
+
+    Raises:
+        Exception: what our own part of the driver raised, as it was raised.
+    """
     with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
         need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
         searcher = _RoutedSearcher(spec, folder, identity, search, reports)
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(PackWorker, need),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
@@ -74,7 +78,13 @@ def drive(
                 ),
                 callbacks=[_Watch(searcher)],
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except Exception:
+            if searcher.fault is None:
+                raise
+            raise searcher.fault from None
 
 
 class _Unsaved:
@@ -101,15 +111,26 @@ class _RoutedSearcher(_Unsaved, Searcher):
         self._spec = spec.model_dump(mode="json")
         self.packs: dict[str, PackPlan] = {}
         self._failures: Counter[str] = Counter()
+        self.fault: Exception | None = None
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[None]:
+        """Keep an error of our own code: Tune takes a searcher's for that of a trial, for ever."""
+        try:
+            yield
+        except Exception as error:
+            self.fault = self.fault or error
+            raise
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next pack; None when none can start yet; FINISHED at the end."""
-        plan = self._search.next()
-        if plan is None:
-            finished: str = Searcher.FINISHED
-            return finished if self._search.complete else None
-        self.packs[trial_id] = plan
-        self.reports.started(plan)
+        with self.ours():
+            plan = self._search.next()
+            if plan is None:
+                finished: str = Searcher.FINISHED
+                return finished if self._search.complete else None
+            self.packs[trial_id] = plan
+            self.reports.started(plan)
         return {
             "pack": plan.record(),
             "spec": self._spec,
@@ -122,7 +143,8 @@ class _RoutedSearcher(_Unsaved, Searcher):
     ) -> None:
         """A pack ended. (Of one that failed, `failed` is told next, with the reason.)"""
         if not error:
-            self._search.ended(self.packs[trial_id])
+            with self.ours():
+                self._search.ended(self.packs[trial_id])
 
     def failed(self, trial_id: str, reason: BaseException) -> None:
         """A pack's worker failed: run it again, from its checkpoint, as often as the spec allows.
@@ -159,19 +181,28 @@ class _Watch(_Unsaved, tune.Callback):
     def __init__(self, searcher: _RoutedSearcher) -> None:
         self._searcher = searcher
 
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End the run where our part of it can't go on."""
+        if self._searcher.fault is not None:
+            raise self._searcher.fault
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A step of a pack."""
-        self._searcher.reports.reported(self._searcher.packs[trial.trial_id], result)
+        with self._searcher.ours():
+            self._searcher.reports.reported(self._searcher.packs[trial.trial_id], result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker failed; Tune told the searcher already, but not why."""
+        if self._searcher.fault is not None:
+            return  # none did: it was our own part, and the run is about to end
         error = trial.get_pickled_error()  # None where a worker died before it began
         cause = getattr(error, "cause", None)
-        self._searcher.failed(
-            trial.trial_id, cause or error or RuntimeError("the worker died between two packs")
-        )
+        with self._searcher.ours():
+            self._searcher.failed(
+                trial.trial_id, cause or error or RuntimeError("the worker died between two packs")
+            )
 
 
 def _slots(need: Mapping[str, float]) -> int:

@@ -4,9 +4,11 @@ With reused actors the process keeps its frozen backbone between packs. What a p
 lies in the sweep folder, so it makes no difference who died: the worker, its node or the driver.
 """
 
+import functools
 import io
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +22,7 @@ from arc_train.errors import InputError
 from arc_train.pack import Member
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
-from arc_train.tasks.views import final_data, search_data
+from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import Images, Outcome, PackRun, Recipe
 from orchestrator.folder import Result, SweepFolder, write_atomically
 from orchestrator.plan import PackPlan, Trial, halving
@@ -70,22 +72,30 @@ class RunningPack:
         device = torch.device("cuda" if spec.resources.gpu and torch.cuda.is_available() else "cpu")
         model = _frozen(backbone, device)
         task = catalog()[study.task]
-        self.entry = cache.prepare(
-            task, spec.data_root, backbones.input_size(model), spec.cache_folder
-        )
-        if self.entry.fingerprint != fingerprint:
+        entry = cache.prepare(task, spec.data_root, backbones.input_size(model), spec.cache_folder)
+        if entry.fingerprint != fingerprint:
             raise InputError(
                 f"{study.task}: this node's images differ from those of the driver "
-                f"(fingerprint {self.entry.fingerprint}, not {fingerprint})"
+                f"(fingerprint {entry.fingerprint}, not {fingerprint})"
             )
         mean, std = backbones.statistics(backbone, model, spec.data.normalise)
-        self._final = None
+        # A search keeps no hold of the entry, and no other way to the test images.
+        self._test: Callable[[], Split] | None = None
         if plan.kind != "final":
-            data = search_data(self.entry)
-            train, val = data.train, data.val
+            search = search_data(entry)
+            train, val = search.train, search.val
         else:
-            self._final = final_data(self.entry, spec.protocol.final_on, self._record_test_access)
-            train, val = self._final.train, None
+            final = final_data(entry, spec.protocol.final_on, self._record_test_access)
+            train, val = final.train, None
+            self._test = functools.cache(final.open_test)
+        self._tested: dict[str, list[list[float]]] = {trial.id: [] for trial in plan.trials}
+        self._data = _about_data(
+            fingerprint,
+            entry.variant,
+            entry.transform,
+            spec.data.normalise,
+            None if val is None else len(val),
+        )
         training = spec.training
         self.run = PackRun(
             model,
@@ -107,6 +117,7 @@ class RunningPack:
         if checkpoint.exists():
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
             self.run.load_state_dict(content)
+            self._tested |= content.get("tested", {})
 
     def advance(self, seconds: float) -> dict[str, Any]:
         """Run epochs for about `seconds`; returns a small report on the pack."""
@@ -114,6 +125,9 @@ class RunningPack:
         while not self.run.done:
             images += len(self.run.pack.members) * self.run.train_images
             outcomes = self.run.run_epoch()
+            due = self.run.done or self.spec.protocol.leak_meter
+            if self._test and self.run.pack.members and due:
+                self._measure(self._test())
             if not self.run.done:
                 ended += [self._write(outcome) for outcome in outcomes]
                 self._save()
@@ -132,16 +146,17 @@ class RunningPack:
             "done": self.run.done,
         }
 
+    def _measure(self, test: Split) -> None:
+        """Test the finals as they are after this epoch: nothing but their results will know."""
+        for member, (_, accuracy) in zip(self.run.pack.members, self.run.test(test), strict=True):
+            self._tested[member.id].append([self.run.epoch, accuracy])
+
     def _finish(self, outcomes: list[Outcome]) -> list[Result]:
-        """Write the last results; finals are tested here, once, and their adapters kept."""
-        tested: dict[str, tuple[float, float]] = {}
-        members = self.run.pack.members
-        if self._final is not None and members:
-            scores = self.run.test(self._final.open_test())
-            tested = {m.id: score for m, score in zip(members, scores, strict=True)}
-            for index, member in enumerate(members):
+        """Write the last results and keep the adapters of finals."""
+        if self.plan.kind == "final":
+            for index, member in enumerate(self.run.pack.members):
                 self._keep_adapter(index, member.id)
-        return [self._write(outcome, tested.get(outcome.id)) for outcome in outcomes]
+        return [self._write(outcome) for outcome in outcomes]
 
     def _keep_adapter(self, index: int, trial: str) -> None:
         from safetensors.torch import save
@@ -151,11 +166,12 @@ class RunningPack:
         path = self.folder.adapters / f"{trial}.safetensors"
         write_atomically(path, save(tensors, metadata))
 
-    def _write(self, outcome: Outcome, tested: tuple[float, float] | None = None) -> Result:
+    def _write(self, outcome: Outcome) -> Result:
         trial = next(t for t in self.plan.trials if t.id == outcome.id)
+        tested = self._tested[trial.id]
         result = {
             "id": trial.id,
-            "kind": "final" if self._final else "search",
+            "kind": "final" if self.plan.kind == "final" else "search",
             **asdict(self.plan.study),
             "config": trial.config,
             "seed": trial.seed,
@@ -164,21 +180,18 @@ class RunningPack:
             "note": outcome.note,
             "val_accuracy": outcome.val_accuracy,
             "val_loss": outcome.val_loss,
-            "test_accuracy": tested[1] if tested else None,
+            "test_accuracy": tested[-1][1] if tested and outcome.status == "done" else None,
             "trainable_params": outcome.trainable_params,
             "adapter_params": outcome.adapter_params,
             "curve": outcome.curve,
             "seconds": outcome.seconds,
-            "data": {
-                "variant": self.entry.variant,
-                "fingerprint": self.entry.fingerprint,
-                "transform": self.entry.transform,
-                "normalise": self.spec.data.normalise,
-            },
+            "data": self._data,
             "code": code_version(),
             "packages": package_versions(),
             "device": device_name(self.run.pack.device),
         }
+        if self.plan.kind == "final" and self.spec.protocol.leak_meter:
+            result["test_curve"] = tested
         self.folder.write_result(result)
         return result
 
@@ -188,7 +201,7 @@ class RunningPack:
         if (now - self._saved_at) * CHECKPOINT_SHARE < self._save_cost:
             return
         buffer = io.BytesIO()
-        torch.save(self.run.state_dict(), buffer)
+        torch.save({**self.run.state_dict(), "tested": self._tested}, buffer)
         write_atomically(self.folder.checkpoint(self.plan.id), buffer.getvalue())
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - now
@@ -197,6 +210,7 @@ class RunningPack:
         self.folder.record_test_access(
             {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "purpose": "leak meter" if self.spec.protocol.leak_meter else "final",
                 "task": self.plan.study.task,
                 "study": str(self.plan.study),
                 "pack": self.plan.id,
@@ -217,6 +231,23 @@ def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
     return _held[backbone]
 
 
+def _about_data(
+    fingerprint: str,
+    variant: str | None = None,
+    transform: str | None = None,
+    normalise: str | None = None,
+    val_images: int | None = None,
+) -> dict[str, Any]:
+    """What a result says about its images; val_images: how many a search validated on."""
+    return {
+        "variant": variant,
+        "fingerprint": fingerprint,
+        "transform": transform,
+        "normalise": normalise,
+        "val_images": val_images,
+    }
+
+
 def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) -> Result:
     """What the driver writes for a trial whose pack could not be run."""
     return {
@@ -235,12 +266,7 @@ def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) ->
         "adapter_params": None,
         "curve": [],
         "seconds": 0.0,
-        "data": {
-            "variant": None,
-            "fingerprint": fingerprint,
-            "transform": None,
-            "normalise": None,
-        },
+        "data": _about_data(fingerprint),
         "code": code_version(),
         "packages": package_versions(),
         "device": None,

@@ -20,10 +20,15 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.sources import SPLITS, Source, open_source
 
-FORMAT = 3
+# Pixels, memory-mapped read-only, and labels int64 [N]. Pixels are uint8 [N, S, S, 3]; for a task
+# whose images keep their aspect, a list of views [h, w, 3] into the mapped file.
+Loaded = tuple[NDArray[np.uint8] | list[NDArray[np.uint8]], Any]
+
+FORMAT = 4
 # Images of FGVC tasks keep their aspect: their short side is this much longer than the crop's.
 CROP_MARGIN = 256 / 224
 
@@ -42,12 +47,25 @@ class Entry:
     transform: str
     side: int
 
-    def load(self, split: str) -> tuple[NDArray[np.uint8] | list[NDArray[np.uint8]], Any]:
-        """Pixels, memory-mapped read-only, and labels int64 [N].
+    def load(self, split: str) -> Loaded:
+        """Images and labels of `train` or `val`.
 
-        Pixels are uint8 [N, S, S, 3]; for a task whose images keep their aspect, a list of views
-        [h, w, 3] into the mapped file.
+        Raises:
+            InputError: the test split is asked for.
         """
+        if split == "test":
+            raise InputError(
+                f"the test split is sealed ({self.folder}): a search uses train and val, and only "
+                "finals open it, on record"
+            )
+        return self._read(split)
+
+    def open_test(self, record: Callable[[], None]) -> Loaded:
+        """Images and labels of the test split; `record` is called first."""
+        record()
+        return self._read("test")
+
+    def _read(self, split: str) -> Loaded:
         pixels = np.memmap(self.folder / f"{split}.pixels", np.uint8, mode="r")
         shapes = np.load(self.folder / f"{split}.shapes.npy")
         labels = np.load(self.folder / f"{split}.labels.npy")

@@ -243,7 +243,7 @@ class HubSource:
             return free
         if len(free) < wanted:
             raise InputError(
-                f"{self._where}: the {len(labels):,} images of split {name} don't suffice for those "
+                f"{self._where}: the {len(labels):,} images of split {name} are too few for those "
                 f"of {' and '.join(s for s in names if names[s] == name)} of {self.task.key}: "
                 f"{len(free):,} are left for the {wanted:,} of {split}"
             )

@@ -1,6 +1,7 @@
 """Who may see which split: search gets train and val and nothing else; a final adds the test split.
 
-`SearchData` has no way to the test images: not a flag, no attribute, no path.
+`SearchData` has no way to the test images: not a flag, no attribute, no path. A cache entry reads
+its test split only where a record of it is kept, which is what `FinalData` hands on.
 """
 
 import warnings
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arc_train.tasks.cache import Entry
+from arc_train.tasks.cache import Entry, Loaded
 
 Pixels = Tensor | list[NDArray[np.uint8]]
 
@@ -91,7 +92,7 @@ class FinalData:
 
 def search_data(entry: Entry) -> SearchData:
     """Training and validation images of a prepared task."""
-    return SearchData(_split(entry, "train"), _split(entry, "val"))
+    return SearchData(*(_split(entry.load(name), entry.side) for name in ("train", "val")))
 
 
 def final_data(entry: Entry, final_on: str, record: Callable[[], None]) -> FinalData:
@@ -100,22 +101,16 @@ def final_data(entry: Entry, final_on: str, record: Callable[[], None]) -> Final
     final_on: "train+val" (VTAB-1k's protocol) or "train".
     record: called each time before the test split is opened.
     """
-    train = _split(entry, "train")
-    if final_on == "train+val":
-        train = train.join(_split(entry, "val"))
-
-    def open_test() -> Split:
-        record()
-        return _split(entry, "test")
-
-    return FinalData(train, open_test)
+    data = search_data(entry)
+    train = data.train.join(data.val) if final_on == "train+val" else data.train
+    return FinalData(train, lambda: _split(entry.open_test(record), entry.side))
 
 
-def _split(entry: Entry, name: str) -> Split:
-    images, labels = entry.load(name)
+def _split(loaded: Loaded, side: int) -> Split:
+    images, labels = loaded
     if isinstance(images, list):
-        return Split(images, torch.from_numpy(labels), entry.side)
+        return Split(images, torch.from_numpy(labels), side)
     with warnings.catch_warnings():
         # Nothing writes to the mapped file: batches are gathered into copies.
         warnings.filterwarnings("ignore", message=".*not writable.*")
-        return Split(torch.from_numpy(images), torch.from_numpy(labels), entry.side)
+        return Split(torch.from_numpy(images), torch.from_numpy(labels), side)

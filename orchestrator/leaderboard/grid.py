@@ -7,6 +7,7 @@ HTML page both draw it, so that they can't differ.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from statistics import median_low
 from typing import Any
 
 from arc_train.tasks.standins import VARIANT
@@ -18,11 +19,12 @@ VTAB = ("natural", "specialized", "structured")
 # Over how many tasks the published means of these names go.
 PUBLISHED_SIZE = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
 MOST_TASKS = 6
+TIES = "≈"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the grid. kind: mean, params, group or task."""
+    """A column of the grid. kind: mean, leak (what the leak meter saw), params, group or task."""
 
     key: str
     title: str
@@ -34,6 +36,7 @@ class Column:
 class Cell:
     """A number with what it stands on: `have` of `want` tasks (or seeds, for a task).
 
+    ties: whether the seeds can't tell it from the best of its backbone.
     source: index into the board's rows, for a task.
     """
 
@@ -42,6 +45,7 @@ class Cell:
     have: int = 0
     want: int = 0
     best: bool = False
+    ties: bool = False
     source: int | None = None
 
     @property
@@ -89,7 +93,7 @@ def grid(board: Board) -> Grid:
         for mean in board["means"]
     ]
     for place, column in enumerate(columns):
-        if column.kind == "params":
+        if column.kind in ("params", "leak"):
             continue
         complete = [
             cells[place].value
@@ -100,7 +104,7 @@ def grid(board: Board) -> Grid:
         for _, cells in table:
             cell = cells[place]
             if len(complete) > 1 and not cell.partial and number(cell.value) == top:
-                cells[place] = replace(cell, best=True)
+                cells[place] = replace(cell, best=True, ties=False)
     lines = [Line(mean["backbone"], mean["method"], tuple(cells)) for mean, cells in table]
     return Grid(tuple(columns), tuple(sorted(lines, key=_rank)))
 
@@ -109,13 +113,49 @@ def statement(board: Board) -> str:
     """The protocol behind the numbers, in a sentence."""
     seeds = final_seeds(board)
     final_on = str(board["protocol"].get("final_on", "train+val")).replace("+", " + ")
-    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    over = (
+        f"mean ± standard deviation over {seeds} seeds"
+        if seeds > 1
+        else "one seed, so that nothing says how far chance carries a number"
+    )
+    once = "once per final, after its last epoch"
+    if board["protocol"].get("leak_meter"):
+        once += (
+            "; the leak meter also tests finals after every epoch, when nothing is left to choose"
+        )
     stand_ins = any(VARIANT in row.get("variants", ()) for row in board["rows"])
     rehearsal = "REHEARSAL on drawn stand-ins, not on the named tasks. " if stand_ins else ""
     return (
         f"{rehearsal}Test accuracy in %, {over}: each study's winner, chosen on validation images "
-        f"alone, is refitted on {final_on}, and the test split is opened once per final, after "
-        "its last epoch."
+        f"alone, is refitted on {final_on}, and the test split is opened {once}."
+    )
+
+
+def legend(board: Board, cells: Iterable[Cell], leak: bool) -> list[str]:
+    """What stands behind the marks of the cells shown and, where they are, the leak columns."""
+    notes = []
+    if any(cell.ties for cell in cells):
+        of = " on its backbone" if len({row["backbone"] for row in board["rows"]}) > 1 else ""
+        notes.append(
+            f"{TIES} can't be told from the best{of}: their 95 % intervals over seeds overlap."
+        )
+    if leak:
+        notes.append(
+            "Best on test: what picking each final's best epoch on the test set would have "
+            "claimed; gap: by how much that is too high."
+        )
+    return notes
+
+
+def hardly_told(board: Board) -> str | None:
+    """How often validation could hardly tell the winner from others, in a sentence."""
+    ties = [row["ties"] for row in board["rows"] if row.get("ties")]
+    close = sorted(entry["within_one_se"] for entry in ties if entry["within_one_se"])
+    if not close:
+        return None
+    return (
+        f"In {len(close)} of {len(ties)} studies other trials (median {median_low(close)}) lie "
+        "within one standard error of the winner's validation accuracy."
     )
 
 
@@ -148,8 +188,11 @@ def _columns(board: Board) -> list[Column]:
     planned = Counter(groups.values())
     params = Column("params_mean", "params", "params")
     tasks = [Column(task, title, "task", groups[task]) for task, title in short(groups).items()]
+    leak = []
+    if any(row["best_on_test"] for row in board["rows"]):
+        leak = [Column("best_on_test", "best\non test", "leak"), Column("gap", "gap", "leak")]
     if len(groups) == 1:
-        return [*tasks, params]
+        return [*tasks, *leak, params]
     means = [Column("mean", "mean", "mean")]
     if sum(planned[group] for group in VTAB) == sum(PUBLISHED_SIZE[group] for group in VTAB):
         means = [
@@ -159,7 +202,7 @@ def _columns(board: Board) -> list[Column]:
     shown = [group for group in PUBLISHED_SIZE if planned[group]]
     if len(planned) == 1 and len(shown) == 1:
         shown = []  # the mean of the only group is the mean
-    return [*means, params, *(_group(group, planned[group]) for group in shown), *tasks]
+    return [*means, *leak, params, *(_group(group, planned[group]) for group in shown), *tasks]
 
 
 def _group(group: str, planned: int) -> Column:
@@ -182,14 +225,20 @@ def _cell(column: Column, mean: Row, rows: Mapping[str, tuple[int, Row]], seeds:
         test = row.get("test_accuracy")
         if not test:
             return Cell(None, want=seeds, source=index)
-        return Cell(test["mean"], test["std"], test["n"], seeds, source=index)
+        ties = bool(row.get("ties_with_best"))
+        return Cell(test["mean"], test["std"], test["n"], seeds, ties=ties, source=index)
     inside = [row for _, row in rows.values()]
     if column.kind == "group":
         inside = [row for row in inside if row["group"] == column.key]
     elif column.key in ("mean_19", "mean_groups"):
         inside = [row for row in inside if row["group"] in VTAB]
     have = sum(1 for row in inside if row["test_accuracy"])
-    return Cell(mean[column.key], have=have, want=len(inside))
+    if column.kind == "leak":
+        metered = mean["best_on_test"] or {"n_tasks": 0}
+        value = metered.get("gap" if column.key == "gap" else "mean")
+        return Cell(value, have=metered["n_tasks"], want=len(inside))
+    ties = bool(mean.get("ties_with_best", {}).get(column.key))
+    return Cell(mean[column.key], have=have, want=len(inside), ties=ties)
 
 
 def _rank(line: Line) -> tuple[bool, bool, float]:

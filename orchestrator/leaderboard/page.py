@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from orchestrator.leaderboard.grid import (
     MOST_TASKS,
+    TIES,
     Board,
     Cell,
     Column,
@@ -25,6 +26,8 @@ from orchestrator.leaderboard.grid import (
     Row,
     final_seeds,
     grid,
+    hardly_told,
+    legend,
     number,
     parameters,
     statement,
@@ -109,11 +112,14 @@ def _head(column: Column, ranks: bool, grouped: bool) -> str:
 def _caption(numbers: Grid, board: Board) -> str:
     cells = [cell for line in numbers.lines for cell in line.cells if cell.partial]
     notes = ["Highest complete value of a column in bold."]
+    leak = any(column.kind == "leak" for column in numbers.columns)
+    notes += legend(board, (cell for line in numbers.lines for cell in line.cells), leak)
     if any(cell.source is None for cell in cells):
         notes.append("* Mean over the tasks finished so far (how many stands below it).")
     if any(cell.source is not None for cell in cells):
         notes.append(f"† Fewer than {final_seeds(board)} finals so far.")
-    return " ".join(notes)
+    told = hardly_told(board)
+    return " ".join([*notes, told] if told else notes)
 
 
 def _line(line: Line, columns: Sequence[Column], several: bool) -> str:
@@ -138,6 +144,8 @@ def _td(cell: Cell, column: Column) -> str:
             small += f" ({cell.have} of {cell.want})"
         elif column.kind != "params":
             small = f"{cell.have} of {cell.want}"
+    elif cell.ties:
+        text += f"<sup>{TIES}</sup>"
     below = f"<small>{small}</small>" if small else ""
     return f'<td class="{classes}"{data}>{text}{below}</td>'
 

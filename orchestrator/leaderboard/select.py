@@ -11,7 +11,7 @@ def select(results: Iterable[Result]) -> Result | None:
     """The winner among a study's search trials, or None if none was trained to the end.
 
     Highest validation accuracy; ties (200 images make many) go to the lower validation loss,
-    then to fewer trainable parameters, then to the smaller lr, at last to the id: the order in
+    then to fewer trainable parameters, then to the smaller lr, at last by the words: the order in
     which trials finished never matters. Where configurations were validated again, only those
     under the most seeds stand for election, each with its mean.
     """
@@ -35,6 +35,17 @@ def finals(results: Iterable[Result], winner: Result | None) -> list[Result]:
     ]
 
 
+def metered_alike(results: Iterable[Result], leak_meter: bool) -> list[Result]:
+    """Without the finals of the other kind, where the leak meter was turned on or off since."""
+    return [
+        result
+        for result in results
+        if result["kind"] == "search"
+        or result["status"] == "failed"
+        or ("test_curve" in result) == leak_meter
+    ]
+
+
 def _mean(results: list[Result]) -> Result:
     """One configuration's result under the search's seed, with the means over all its seeds."""
     if len(results) == 1:
@@ -52,5 +63,5 @@ def rank(result: Result) -> tuple[float, float, int, float, str]:
         result["val_loss"],
         result["trainable_params"],
         result["config"]["lr"],
-        result["id"],
+        json.dumps(result["config"], sort_keys=True),
     )

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from orchestrator.leaderboard.grid import (
     MOST_TASKS,
+    TIES,
     Board,
     Cell,
     Grid,
@@ -16,6 +17,8 @@ from orchestrator.leaderboard.grid import (
     Row,
     final_seeds,
     grid,
+    hardly_told,
+    legend,
     number,
     parameters,
     statement,
@@ -61,16 +64,19 @@ class _Leaderboard:
         tasks = [column for column in self.grid.columns if column.kind == "task"]
         choices: list[tuple[tuple[str, ...], bool]] = []
         if len(tasks) <= MOST_TASKS:
-            choices += [(("task", "mean", "params"), False), (("task", "mean", "params"), True)]
-        choices.append((("group", "mean", "params"), False))
+            every = ("task", "mean", "leak", "params")
+            choices += [(every, False), (every, True)]
+        choices.append((("group", "mean", "leak", "params"), False))
         if len(tasks) == 1:
             choices = choices[:2]
+        first = "mean" if len(tasks) > 1 else "task"
+        if any(column.kind == "leak" for column in self.grid.columns):
+            choices += [((first, "leak", "params"), True), ((first, "leak"), True)]
         for kinds, stacked in choices:
             layout = _Layout(self.grid, kinds, stacked, width)
             if layout.fits:
                 return layout
-        kinds = ("mean", "params") if len(tasks) > 1 else ("task", "params")
-        return _Layout(self.grid, kinds, True, width)
+        return _Layout(self.grid, (first, "params"), True, width)
 
     def _notes(self, layout: "_Layout") -> list[str]:
         notes = []
@@ -91,7 +97,10 @@ class _Leaderboard:
             notes.append(
                 f"{mark}fewer than {seeds} finals so far: {missing} of {len(tested)} studies"
             )
-        return [*notes, statement(self.board)]
+        leak = bool(layout.cells(("leak",)))
+        marks = legend(self.board, layout.cells(("mean", "group", "task")), leak)
+        told = hardly_told(self.board)
+        return [*notes, *marks, *([told] if told else []), statement(self.board)]
 
 
 def _with_means(lines: Iterable[Line], board: Board) -> Iterable[tuple[Line, Row]]:
@@ -111,7 +120,11 @@ class _Layout:
             for place, column in enumerate(grid.columns)
             if column.kind == kind
         ]
-        self.marked = {p for p in self.places if any(li.cells[p].partial for li in grid.lines)}
+        self.marked = {
+            p
+            for p in self.places
+            if any(li.cells[p].partial or li.cells[p].ties for li in grid.lines)
+        }
         self.spread = {
             place: max((len(_deviation(line.cells[place])) for line in grid.lines), default=0)
             for place in self.places
@@ -161,7 +174,7 @@ class _Layout:
         text.append(parameters(cell.value) if kind == "params" else number(cell.value))
         if place in self.marked:
             mark = "†" if kind == "task" else "*"
-            text.append(mark if cell.partial else " ")
+            text.append(mark if cell.partial else TIES if cell.ties else " ", style="not bold")
         if self.spread[place]:
             deviation = _deviation(cell)
             if self.stacked:

@@ -136,7 +136,7 @@ def test_processes_that_ask_at_once_decode_once(root: Path) -> None:
 
 
 def test_cached_pixels_are_the_resized_images(root: Path) -> None:
-    images, labels = prepare(TASK, root, 16, root / "cache").load("test")
+    images, labels = prepare(TASK, root, 16, root / "cache").open_test(lambda: None)
     with Image.open(root / "kitti/images/test/000001.png") as image:
         expected = np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BICUBIC))
     assert np.array_equal(images[1], expected)
@@ -166,6 +166,8 @@ def test_opening_the_test_split_goes_on_record_first(root: Path) -> None:
     assert (len(data.train), opened) == (12, [])
     assert len(final_data(entry, "train", lambda: None).train) == 8
     assert (len(data.open_test()), opened) == (6, [1])
+    with pytest.raises(InputError, match="the test split is sealed"):
+        entry.load("test")
 
 
 def test_the_catalogue_has_the_24_tasks_with_the_published_class_total() -> None:
@@ -236,7 +238,7 @@ def test_fgvc_ids_become_classes_by_their_rank_over_all_lists(cars: Path) -> Non
     entry = prepare(CARS, cars, 14, cars / "cache")
     assert entry.load("train")[1].tolist() == [1, 0, 3, 2]
     assert entry.load("val")[1].tolist() == [0, 3]
-    assert entry.load("test")[1].tolist() == [3, 2, 1]
+    assert entry.open_test(lambda: None)[1].tolist() == [3, 2, 1]
     assert "fgvc lists" in entry.variant
 
 

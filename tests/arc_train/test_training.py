@@ -1,6 +1,7 @@
 """A pack's run: schedule, rungs, halving, divergence, resuming, and what a trial's outcome says."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -108,7 +109,18 @@ def test_halving_lets_the_best_go_on(backbone: nn.Module, method: str) -> None:
     assert [o.id for o in done] in (["t1"], ["t3"])
     for outcome in outcomes.values():
         if outcome.status == "stopped":
-            assert outcome.note == f"at the rung of epoch {outcome.epochs_run}"
+            missed = re.fullmatch(
+                r"stopped at the rung of epoch (\d): place (\d) of (\d), (\d) went on; "
+                r"([\d.]+) % against ([\d.]+) % of the last that went on(, with a loss .*)?",
+                str(outcome.note),
+            )
+            assert missed
+            epoch, place, of, on = map(int, missed.groups()[:4])
+            assert (epoch, (of, on)) in ((1, (5, 2)), (2, (2, 1)))
+            assert epoch == outcome.epochs_run
+            assert on < place <= of
+            assert float(missed[5]) == pytest.approx(outcome.val_accuracy, abs=0.05)
+            assert (float(missed[5]) == float(missed[6])) >= bool(missed[7])
             assert outcome.val_accuracy == outcome.curve[-1][3]
 
 

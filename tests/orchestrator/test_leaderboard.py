@@ -7,6 +7,7 @@ import random
 from itertools import count, permutations
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def result(**fields: Any) -> Result:
         "adapter_params": 900,
         "curve": [],
         "seconds": 2.0,
-        "data": {"variant": "published split", "fingerprint": "f"},
+        "data": {"variant": "published split", "fingerprint": "f", "val_images": 200},
     }
     return {**made, **fields}
 
@@ -127,7 +128,7 @@ def test_a_row_holds_the_winner_and_its_finals_only() -> None:
 
 def test_one_seed_has_no_deviation_and_none_has_no_accuracy() -> None:
     one = board([result(), final(0, 60.0)])["rows"][0]["test_accuracy"]
-    assert one == {"mean": 60.0, "std": None, "n": 1, "seeds": [60.0]}
+    assert one == {"mean": 60.0, "std": None, "n": 1, "seeds": [60.0], "ci95": None}
     (row,) = board([result()])["rows"]
     assert row["test_accuracy"] is None
     (row,) = board([])["rows"]
@@ -157,6 +158,104 @@ def test_both_averages_and_over_how_many_tasks_they_go() -> None:
     assert mean["params_mean"] == 1000
 
 
+def test_the_interval_is_students_over_seeds() -> None:
+    found = board(
+        [result(), *(final(i, a) for i, a in enumerate((60.0, 62.0, 64.0)))], seeds=[0, 1, 2]
+    )
+    test = found["rows"][0]["test_accuracy"]
+    half = 4.302653 * 2.0 / 3**0.5  # t of 2 degrees of freedom, printed in every table of it
+    assert test["ci95"] == pytest.approx([62 - half, 62 + half], abs=1e-4)
+    wide = board([result(), final(0, 99.0), final(1, 95.0)])["rows"][0]["test_accuracy"]
+    assert wide["ci95"][1] == 100.0
+
+
+def test_how_many_trials_validation_can_hardly_tell_from_the_winner() -> None:
+    made = board(
+        [
+            result(val_accuracy=50.0, val_loss=0.5),
+            result(val_accuracy=50.0),
+            result(val_accuracy=50.0, status="stopped"),
+            result(val_accuracy=46.5),  # the standard error of 50 % on 200 images is 3.54
+            result(val_accuracy=46.0),
+            result(val_accuracy=None, val_loss=None, status="diverged"),
+        ]
+    )
+    ties = made["rows"][0]["ties"]
+    assert ties["standard_error"] == pytest.approx(3.5355, abs=1e-4)
+    assert (ties["within_one_se"], ties["tied_at_top"]) == (3, 1)
+    old = result(data={"variant": "v", "fingerprint": "f"})
+    assert board([old])["rows"][0]["ties"] is None
+    assert board([])["rows"][0]["ties"] is None
+
+
+def methods(accuracies: dict[str, list[list[float]]]) -> tuple[list[Result], dict[str, Any]]:
+    """Results of methods on tasks (one list of seeds each), and a board's settings for them."""
+    tasks = {"vtab/dtd": "natural", "vtab/dmlab": "structured"}
+    results = []
+    for method, by_task in accuracies.items():
+        for task, seeds in zip(tasks, by_task, strict=True):
+            results.append(result(method=method, task=task))
+            results += [final(i, a, method=method, task=task) for i, a in enumerate(seeds)]
+    return results, {"studies": [("b", m, t) for m in accuracies for t in tasks], "groups": tasks}
+
+
+def test_methods_that_seeds_can_not_tell_from_the_best_are_marked() -> None:
+    results, settings = methods(
+        {
+            "top": [[80.0, 80.2], [40.0, 40.2]],
+            "near": [[79.8, 80.1], [30.0, 30.1]],
+            "far": [[70.0, 70.1], [20.0, 20.1]],
+            "open": [[90.0], [39.9, 40.2]],
+        }
+    )
+    made = board(results, **settings)
+    marks = {(r["method"], r["task"]): (r["best"], r["ties_with_best"]) for r in made["rows"]}
+    assert marks["top", "vtab/dtd"] == (True, False)
+    assert marks["near", "vtab/dtd"] == (False, True)
+    assert marks["near", "vtab/dmlab"] == marks["far", "vtab/dtd"] == (False, False)
+    assert marks["open", "vtab/dtd"] == (False, None), "finals are missing: nothing is said"
+    assert marks["open", "vtab/dmlab"] == (False, True)
+    top, near, _, unfinished = made["means"]
+    # By seed: (80 + 40) / 2 and (80.2 + 40.2) / 2; t of 1 degree of freedom.
+    half = 12.7062 * 0.2 / 2**0.5 / 2**0.5
+    assert top["ci95"]["mean"] == pytest.approx([60.1 - half, 60.1 + half], abs=1e-3)
+    assert top["best"]["mean"]
+    assert not near["ties_with_best"]["mean"]
+    assert near["ties_with_best"]["natural"]
+    assert unfinished["ci95"]["mean"] is None
+    assert (unfinished["best"]["mean"], unfinished["ties_with_best"]["mean"]) == (False, None)
+    assert unfinished["ties_with_best"]["structured"]
+    assert top["ci95"]["fgvc"] is None
+
+
+def test_with_one_seed_there_is_a_best_but_no_interval_to_tell_by() -> None:
+    results, settings = methods({"top": [[80.0], [40.0]], "near": [[79.9], [39.0]]})
+    made = board(results, **settings, seeds=[0])
+    assert [(r["best"], r["ties_with_best"]) for r in made["rows"]] == [
+        (True, False),
+        (True, False),
+        (False, None),
+        (False, None),
+    ]
+    assert made["means"][0]["ci95"]["mean"] is None
+
+
+def test_the_leak_meter_says_what_the_best_epoch_on_test_would_have_claimed() -> None:
+    curves = [[[1, 60.0], [2, 66.0], [3, 64.0]], [[1, 62.0], [2, 61.0], [3, 62.0]]]
+    finals = [final(i, curve[-1][1], test_curve=curve) for i, curve in enumerate(curves)]
+    made = board([result(), *finals])
+    (row,) = made["rows"]
+    assert row["test_accuracy"]["mean"] == 63.0
+    best = row["best_on_test"]
+    assert (best["mean"], best["gap"], best["n"], best["epochs"]) == (64.0, 1.0, 2, [2, 1])
+    assert made["means"][0]["best_on_test"] == {"mean": 64.0, "gap": 1.0, "n_tasks": 1}
+    (line,) = csv.DictReader(io.StringIO(rows_csv(made)))
+    assert (line["best_on_test"], line["best_on_test_gap"]) == ("64.0", "1.0")
+    plain = board([result(), final(0, 60.0)])
+    assert plain["rows"][0]["best_on_test"] is plain["means"][0]["best_on_test"] is None
+    assert "best_on_test" not in rows_csv(plain)
+
+
 def test_csv_has_a_line_for_each_row_and_quotes_what_needs_it() -> None:
     other = ("b", "linear", 'odd,"name"')
     made = board(
@@ -167,3 +266,4 @@ def test_csv_has_a_line_for_each_row_and_quotes_what_needs_it() -> None:
     first, second = csv.DictReader(io.StringIO(rows_csv(made)))
     assert (first["test_accuracy"], first["test_seeds"], first["rank"]) == ("60.0", "1", "8")
     assert (second["task"], second["test_accuracy"], second["rank"]) == (other[2], "", "")
+    assert (first["val_within_one_se"], first["test_ci95_low"], first["best"]) == ("0", "", "False")

@@ -1,5 +1,6 @@
 """What people see: the leaderboard on a terminal and as a page, drawn from a board made here."""
 
+import copy
 import io
 import itertools
 import json
@@ -236,13 +237,53 @@ def test_fewer_finals_than_seeds_are_marked() -> None:
     assert "60.0 † (1 of 2)" in " ".join(Page(page(made, [])).lines[2][3].split())
 
 
+def metered(made: Board) -> Board:
+    """The same with the leak meter's figures, and the first method tied with the best."""
+    made = copy.deepcopy(made)
+    for row in made["rows"]:
+        row["best_on_test"] = {"mean": 68.0, "std": 0.1, "n": 2, "epochs": [1, 2], "gap": 1.25}
+        row["ties_with_best"] = row["method"] == "linear"
+        row["ties"] = {"standard_error": 3.2, "within_one_se": 4, "tied_at_top": 1}
+    for mean in made["means"]:
+        mean["best_on_test"] = {"mean": 68.0, "gap": 1.25, "n_tasks": mean["n_tasks"]}
+        mean["ties_with_best"] = {"mean": mean["method"] == "linear"}
+    return made
+
+
+def test_what_best_on_test_would_have_claimed_stands_beside_the_honest_number() -> None:
+    made = metered(board(DEMO))
+    text = terminal(made)
+    assert re.search(r"on test +gap", text)
+    assert re.search(r"^arc .* 68\.0 +1\.2 ", text, re.MULTILINE)
+    assert "would have claimed" in " ".join(text.split())
+    read = Page(page(made, trials(made)))
+    assert [head["data-key"] for head in read.heads if head.get("class") == "leak"] == [
+        "best_on_test",
+        "gap",
+    ]
+    assert "on test" not in terminal(board(DEMO))
+
+
+def test_what_seeds_can_not_tell_from_the_best_has_a_quiet_mark_and_a_legend() -> None:
+    text = terminal(metered(board(DEMO)))
+    assert re.search(r"^linear +60\.0≈ ±0\.7 .* 60\.0≈ ", text, re.MULTILINE)
+    assert not re.search(r"^arc .*≈", text, re.MULTILINE)
+    words = " ".join(text.split())
+    assert "≈ can't be told from the best" in words
+    assert "In 6 of 6 studies other trials (median 4) lie within one standard error" in words
+    read = Page(page(metered(board(DEMO)), []))
+    assert sum("≈" in cell for line in read.lines for cell in line) == 4
+    assert "≈" not in terminal(board(DEMO))
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
 @pytest.mark.parametrize("tasks", [dict(list(DEMO.items())[:1]), DEMO, VTAB])
 def test_any_width_and_several_backbones(width: int, tasks: dict[str, str]) -> None:
     backbones = ["vit_base_patch16_224.augreg_in21k", "swin_base"]
-    text = terminal(board(tasks, ["linear", "arc_att"], backbones), width)
-    assert all(text.count(f"\n{name}") == 1 for name in backbones)
-    assert text.count("\narc_att ") == 2
+    made = board(tasks, ["linear", "arc_att"], backbones)
+    for text in (terminal(made, width), terminal(metered(made), width)):
+        assert all(text.count(f"\n{name}") == 1 for name in backbones)
+        assert text.count("\narc_att ") == 2
 
 
 def test_markup_in_names_is_text() -> None:
@@ -314,7 +355,7 @@ CHROMIUM = next(
 @pytest.mark.parametrize("harmful", [False, True])
 def test_a_browser_runs_the_page_without_error(tmp_path: Path, harmful: bool) -> None:
     name = EVIL if harmful else "arc"
-    made = board({**DEMO, name: "demo"}, ["linear", name], ["a", name], sweep=name)
+    made = metered(board({**DEMO, name: "demo"}, ["linear", name], ["a", name], sweep=name))
     (tmp_path / "page.html").write_text(page(made, trials(made)), encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
     flags += " --disable-background-networking --disable-component-update --disable-sync"

@@ -13,13 +13,14 @@ from orchestrator.plan import (
     final_trials,
     pack,
     pack_size,
+    published_cost,
     search_trials,
     split,
     studies,
     task_sizes,
 )
 from orchestrator.space import Choice, Config, Range, grid_configs, parse, random_configs
-from orchestrator.spec import Spec, resolve
+from orchestrator.spec import ProtocolSpec, Spec, resolve
 
 IDENTITY = Identity({"arc_pico": "w"}, {"demo/digits": "d", "demo/count": "c"})
 
@@ -76,6 +77,13 @@ def test_what_determines_a_result_changes_its_id(changes: dict[str, Any]) -> Non
 )
 def test_how_and_where_it_runs_does_not(changes: dict[str, Any]) -> None:
     assert ids(spec()) == ids(spec(**changes))
+
+
+def test_the_leak_meter_makes_finals_anew_and_nothing_else() -> None:
+    plain, metered = ids(spec()), ids(spec(protocol={"leak_meter": True}))
+    assert len(plain & metered) == 16
+    assert len(plain - metered) == 3
+    assert ids(spec(protocol={"leak_meter": False})) == plain
 
 
 def test_other_weights_or_images_change_ids() -> None:
@@ -140,6 +148,12 @@ def test_cost_counts_every_image_of_a_small_sweep() -> None:
     assert counted.images_trained == (4 * 2 + 2 * 2 + 1 * 4) * 800 + 2 * 8 * 1000
     assert counted.images_validated == (4 + 2 + 1) * 200
     assert counted.images_tested == 2 * 797
+    metered = small.model_copy(update={"protocol": ProtocolSpec(leak_meter=True)})
+    assert cost(metered, task_sizes(metered)).images_tested == 2 * 8 * 797
+    published = published_cost(small, task_sizes(small))
+    assert (published.search_trials, published.final_trials, published.packs) == (4, 0, 4)
+    assert published.images_trained == 4 * 8 * 1000
+    assert (published.images_validated, published.images_tested) == (0, 4 * 8 * 797)
 
 
 bounds = st.tuples(st.floats(1e-6, 1), st.floats(1e-6, 1)).filter(lambda b: b[0] < 0.999 * b[1])

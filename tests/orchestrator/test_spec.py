@@ -47,6 +47,7 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
         ({"search": {"space": {"arc": {"lr": {"log": [0, 1]}}}}}, ["log range", "above 0"]),
         ({"search": {"space": {"arc": {"lr": {"log": [1, 0.1]}}}}}, ["smaller to the larger"]),
         ({"training": {"epochs": 5}}, ["training.warmup_epochs 10", "training.epochs 5"]),
+        ({"protocol": {"leak_meter": 2}}, ["leak_meter must be true or false, found 2"]),
         ({"finals": {"seeds": [1, 1]}}, ["a seed stands twice at finals.seeds"]),
         ({"finals": {"seeds": []}}, ["finals.seeds"]),
         ({"storage": "${NO_SUCH_VARIABLE}/x"}, ["NO_SUCH_VARIABLE is not set", "at storage"]),
