@@ -254,12 +254,12 @@ def test_the_best_trials_are_validated_again_before_one_is_chosen(tmp_path: Path
 
 def test_a_result_once_written_stays(tmp_path: Path) -> None:
     folder = opened(tmp_path)
-    folder.write_result({"id": "a", "status": "done", "n": 1})
-    folder.write_result({"id": "a", "status": "done", "n": 2})
-    assert folder.result("a") == {"id": "a", "status": "done", "n": 1}
-    folder.write_result({"id": "b", "status": "failed"})
-    folder.write_result({"id": "b", "status": "done"})
-    assert folder.result("b") == {"id": "b", "status": "done"}
+    folder.write_result({"id": "a", "kind": "search", "status": "done", "n": 1})
+    folder.write_result({"id": "a", "kind": "search", "status": "done", "n": 2})
+    assert folder.result("a") == {"id": "a", "kind": "search", "status": "done", "n": 1}
+    folder.write_result({"id": "b", "kind": "search", "status": "failed"})
+    folder.write_result({"id": "b", "kind": "search", "status": "done"})
+    assert folder.result("b") == {"id": "b", "kind": "search", "status": "done"}
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
