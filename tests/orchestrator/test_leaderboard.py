@@ -64,14 +64,14 @@ def board(results: list[Result], **fields: Any) -> dict[str, Any]:
     return leaderboard("s", {"final_on": "train+val"}, results, **{**settings, **fields})
 
 
-def test_ties_go_to_loss_then_parameters_then_lr_then_id() -> None:
+def test_ties_go_to_loss_then_parameters_then_lr_then_the_configuration() -> None:
     ladder = [
-        result(val_accuracy=60.0, val_loss=9.0, trainable_params=9999),
-        result(val_loss=0.5, trainable_params=9999),
+        result(val_accuracy=60.0, val_loss=9.0, trainable_params=9999, config={"lr": 0.3}),
+        result(val_loss=0.5, trainable_params=9999, config={"lr": 0.4}),
         result(trainable_params=500, config={"lr": 0.5}),
         result(config={"lr": 0.001}),
-        result(id="0" * 16),
-        result(id="1" * 16),
+        result(config={"lr": 0.01, "rank": 2}),
+        result(config={"lr": 0.01, "rank": 4}),
     ]
     for i in range(len(ladder)):
         for order in permutations(ladder[i:]):
@@ -92,7 +92,10 @@ def test_only_trials_trained_to_the_end_of_a_search_can_win() -> None:
 def test_test_accuracies_and_the_order_of_files_never_choose(
     accuracies: list[float], draws: random.Random
 ) -> None:
-    results = [result(val_accuracy=accuracy) for accuracy in accuracies]
+    results = [
+        result(val_accuracy=accuracy, config={"lr": 0.1, "rank": rank})
+        for rank, accuracy in enumerate(accuracies)
+    ]
     winner = select(results)
     shuffled = [{**r, "test_accuracy": draws.uniform(0, 100)} for r in results]
     draws.shuffle(shuffled)
@@ -172,11 +175,12 @@ def test_the_interval_is_students_over_seeds() -> None:
 def test_how_many_trials_validation_can_hardly_tell_from_the_winner() -> None:
     made = board(
         [
-            result(val_accuracy=50.0, val_loss=0.5),
-            result(val_accuracy=50.0),
-            result(val_accuracy=50.0, status="stopped"),
-            result(val_accuracy=46.5),  # the standard error of 50 % on 200 images is 3.54
-            result(val_accuracy=46.0),
+            result(val_accuracy=50.0, val_loss=0.5, config={"lr": 0.1}),
+            result(val_accuracy=50.0, config={"lr": 0.2}),
+            result(val_accuracy=50.0, status="stopped", config={"lr": 0.3}),
+            # the standard error of 50 % on 200 images is 3.54
+            result(val_accuracy=46.5, config={"lr": 0.4}),
+            result(val_accuracy=46.0, config={"lr": 0.5}),
             result(val_accuracy=None, val_loss=None, status="diverged"),
         ]
     )
