@@ -95,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         nargs = "*" if name == "prepare" else "+"
         sub.add_argument("tasks", metavar="TASK", nargs=nargs, help="tasks or groups")
-        sub.add_argument("--root", metavar="DIR", help="folder that holds the tasks' folders")
+        sub.add_argument(
+            "--root", metavar="DIR", help="folder that holds the tasks' folders; or hub"
+        )
+        sub.add_argument(
+            "--draw", choices=("uniform", "stratified"), default="uniform", help="as data.draw"
+        )
+        sub.add_argument("--draw-seed", type=int, default=0, metavar="N", help="as data.draw_seed")
         if name == "prepare":
             sub.add_argument("--size", type=int, default=224, help="side of the images (224)")
             sub.add_argument("--cache", metavar="DIR", help="the cache ($ARC_SWEEP_CACHE)")
@@ -272,7 +278,7 @@ def _data_check(options: argparse.Namespace) -> int:
     reports = []
     for task in _chosen(options.tasks):
         with console.status(f"reading {task.key}"):
-            reports.append(check(task, root))
+            reports.append(check(task, root, _draw(options)))
     faults = [(report.task, fault) for report in reports for fault in report.faults]
     if options.json:
         print(json.dumps([asdict(report) for report in reports]))
@@ -292,6 +298,12 @@ def _data_check(options: argparse.Namespace) -> int:
     for key, fault in faults:
         console.print(f"FAULT {key}: {fault}", style="red", soft_wrap=True, markup=False)
     return BAD_INPUT if faults else DONE
+
+
+def _draw(options: argparse.Namespace) -> Any:
+    from arc_train.tasks.hub import Draw
+
+    return Draw(options.draw == "stratified", options.draw_seed)
 
 
 def _data_prepare(options: argparse.Namespace) -> int:
@@ -317,7 +329,7 @@ def _data_prepare(options: argparse.Namespace) -> int:
     tasks = _chosen(options.tasks)
     counts = {}
     for task in tasks:
-        source = open_source(task, root)
+        source = open_source(task, root, _draw(options))
         counts[task] = sum(source.size(split) for split in SPLITS)
     folder.mkdir(parents=True, exist_ok=True)
     need = sum(cache.disk(task, count, options.size) for task, count in counts.items())
@@ -331,7 +343,7 @@ def _data_prepare(options: argparse.Namespace) -> int:
         for task, count in counts.items():
             bar = bars.add_task(task.key, total=count)
             decoded = partial(bars.advance, bar)
-            entry = cache.prepare(task, root, options.size, folder, decoded)
+            entry = cache.prepare(task, root, options.size, folder, decoded, _draw(options))
             bars.update(bar, completed=count)
             bars.console.print(f"{task.key}: {entry.transform}, fingerprint {entry.fingerprint}")
     return DONE

@@ -213,7 +213,7 @@ def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:
     for key in spec.tasks:
         task = catalog()[key]
         try:
-            source = open_source(task, spec.data_root)
+            source = open_source(task, spec.data_root, spec.draw)
         except InputError:
             sizes[key] = (task.train, task.val, task.test)
         else:

@@ -17,6 +17,7 @@ from arc_train.errors import InputError
 from arc_train.methods import METHODS, recommended
 from arc_train.tasks.cache import default_folder
 from arc_train.tasks.catalog import catalog, groups
+from arc_train.tasks.hub import Draw
 from orchestrator.space import Space, grid_configs, parse
 
 
@@ -81,11 +82,17 @@ class ProtocolSpec(_Part):
 
 
 class DataSpec(_Part):
-    """root: folder that holds the tasks' folders. cache: the node's cache of decoded images."""
+    """root: folder that holds the tasks' folders; or hub, or stand-ins.
+
+    cache: the node's cache of decoded images. draw, draw_seed: how images are drawn from a data
+    set of the hub, which has no list of the published ones (arc_train.tasks.hub.Draw).
+    """
 
     root: str | None = None
     cache: str | None = None
     normalise: Literal["backbone", "imagenet"] = "backbone"
+    draw: Literal["uniform", "stratified"] = "uniform"
+    draw_seed: int = Field(0, ge=0)
 
 
 class PackSpec(_Part):
@@ -171,6 +178,11 @@ class Spec(_Part):
     def data_root(self) -> Path | None:
         """The folder that holds the tasks' folders."""
         return Path(self.data.root).expanduser() if self.data.root else None
+
+    @property
+    def draw(self) -> Draw:
+        """How images are drawn where no list names them."""
+        return Draw(self.data.draw == "stratified", self.data.draw_seed)
 
     @property
     def cache_folder(self) -> Path:

@@ -111,13 +111,13 @@ def prepare(spec: Spec, progress: Progress) -> Identity:
         prints[backbone.name] = backbones.fingerprint(backbone)
         _check_methods(spec, named.name, model)
     for task in spec.tasks:  # all lists first: a wrong line is found before hours of decoding
-        open_source(catalog()[task], spec.data_root)
+        open_source(catalog()[task], spec.data_root, spec.draw)
     tasks = {}
     for task in spec.tasks:
         for side in sorted(set(sides.values())):
             with progress.decoding(task) as decoded:
                 entry = cache.prepare(
-                    catalog()[task], spec.data_root, side, spec.cache_folder, decoded
+                    catalog()[task], spec.data_root, side, spec.cache_folder, decoded, spec.draw
                 )
             tasks[task] = entry.fingerprint
     return Identity(prints, tasks)

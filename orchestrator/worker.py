@@ -72,7 +72,9 @@ class RunningPack:
         device = torch.device("cuda" if spec.resources.gpu and torch.cuda.is_available() else "cpu")
         model = _frozen(backbone, device)
         task = catalog()[study.task]
-        entry = cache.prepare(task, spec.data_root, backbones.input_size(model), spec.cache_folder)
+        entry = cache.prepare(
+            task, spec.data_root, backbones.input_size(model), spec.cache_folder, draw=spec.draw
+        )
         if entry.fingerprint != fingerprint:
             raise InputError(
                 f"{study.task}: this node's images differ from those of the driver "
@@ -92,6 +94,7 @@ class RunningPack:
         self._data = _about_data(
             fingerprint,
             entry.variant,
+            entry.split,
             entry.transform,
             spec.data.normalise,
             None if val is None else len(val),
@@ -234,6 +237,7 @@ def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
 def _about_data(
     fingerprint: str,
     variant: str | None = None,
+    split: str | None = None,
     transform: str | None = None,
     normalise: str | None = None,
     val_images: int | None = None,
@@ -241,6 +245,7 @@ def _about_data(
     """What a result says about its images; val_images: how many a search validated on."""
     return {
         "variant": variant,
+        "split": split,
         "fingerprint": fingerprint,
         "transform": transform,
         "normalise": normalise,

@@ -22,6 +22,7 @@ from PIL import Image
 
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
+from arc_train.tasks.hub import UNIFORM, Draw
 from arc_train.tasks.sources import SPLITS, Source, open_source
 
 # Pixels, memory-mapped read-only, and labels int64 [N]. Pixels are uint8 [N, S, S, 3]; for a task
@@ -38,12 +39,14 @@ class Entry:
     """A prepared task.
 
     fingerprint: 16 hex digits of the images' bytes and labels. variant: the kind of source.
+    split: whether its images are those of the published split (Source.split).
     transform: what was done to the images, in words. side: of the images that models will see.
     """
 
     folder: Path
     fingerprint: str
     variant: str
+    split: str
     transform: str
     side: int
 
@@ -88,16 +91,18 @@ def prepare(
     size: int,
     cache: Path,
     progress: Callable[[int], None] = lambda images: None,
+    draw: Draw = UNIFORM,
 ) -> Entry:
     """The task's cache entry, made now if it isn't there.
 
     size: side of the square images that the model takes.
     progress: called with the number of images decoded since the last call.
+    draw: how images are drawn from a data set that has no lists.
 
     Raises:
         InputError: a list or an image is wrong; nothing is left behind.
     """
-    source = open_source(task, root)
+    source = open_source(task, root, draw)
     how = transform(task, size)
     key = hashlib.sha256(f"{FORMAT}|{how}|{source.key()}".encode()).hexdigest()[:24]
     folder = _place(task, cache) / key
@@ -106,7 +111,7 @@ def prepare(
         if not folder.exists():
             _build(source, how, folder, progress)
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-    return Entry(folder, meta["fingerprint"], meta["variant"], str(how), size)
+    return Entry(folder, meta["fingerprint"], meta["variant"], meta["split"], str(how), size)
 
 
 def cached(task: Task, cache: Path) -> list[dict[str, Any]]:
@@ -210,6 +215,7 @@ def _build(source: Source, how: Transform, folder: Path, progress: Callable[[int
         meta = {
             "fingerprint": fingerprint.text(),
             "variant": source.variant,
+            "split": source.split,
             "size": how.size,
         }
         (scratch / "meta.json").write_text(json.dumps(meta))

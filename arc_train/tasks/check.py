@@ -14,7 +14,8 @@ import numpy as np
 from arc_train.errors import InputError
 from arc_train.tasks.cache import Fingerprint
 from arc_train.tasks.catalog import Task
-from arc_train.tasks.sources import SPLITS, ListSource, open_source
+from arc_train.tasks.hub import UNIFORM, Draw, HubSource
+from arc_train.tasks.sources import SPLITS, Line, ListSource, open_source
 
 TINY = 16  # pixels: a shorter side says little at 224
 EXAMPLES = 3  # of a fault that many files share
@@ -34,11 +35,11 @@ class Report:
     fingerprint: str | None = None
 
 
-def check(task: Task, root: Path | None) -> Report:
+def check(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Report:
     """Read all of a task's images and lists; everything wrong ends up in the report."""
     report = Report(task.key)
     try:
-        source = open_source(task, root)
+        source = open_source(task, root, draw)
     except InputError as error:
         report.faults.append(str(error))
         return report
@@ -46,7 +47,7 @@ def check(task: Task, root: Path | None) -> Report:
     report.sizes = {split: source.size(split) for split in SPLITS}
     labels = {split: source.labels(split) for split in SPLITS}
     _check_classes(report, task, labels)
-    if isinstance(source, ListSource):
+    if isinstance(source, ListSource | HubSource):
         _check_files(report, source, labels)
     else:
         fingerprint = Fingerprint()
@@ -56,6 +57,11 @@ def check(task: Task, root: Path | None) -> Report:
             fingerprint.end(split, labels[split])
         report.fingerprint = fingerprint.text()
         report.encodings = {"drawn": sum(report.sizes.values())}
+    if source.split == "drawn" and isinstance(source, HubSource):
+        report.facts.append(
+            "the images are drawn, since a data set has no list of the published ones: accuracies "
+            "compare with each other, not with published ones to the decimal"
+        )
     published = {"train": task.train, "val": task.val, "test": task.test}
     for split, size in report.sizes.items():
         if not task.published(**(published | {split: size})):
@@ -80,7 +86,7 @@ def _check_classes(report: Report, task: Task, labels: dict[str, Any]) -> None:
             report.facts.append(f"{split} has no image of {lacking} of {task.classes} classes")
 
 
-def _check_files(report: Report, source: ListSource, labels: dict[str, Any]) -> None:
+def _check_files(report: Report, source: ListSource | HubSource, labels: dict[str, Any]) -> None:
     """Every image: readable, listed once, in one split; one class for each class folder."""
     fingerprint = Fingerprint()
     encodings: Counter[str] = Counter()
@@ -90,13 +96,14 @@ def _check_files(report: Report, source: ListSource, labels: dict[str, Any]) -> 
     same: list[str] = []
     for split in SPLITS:
         listed: dict[Path, str] = {}
-        for line in source.lines(split):
-            if line.path in listed:
-                report.faults.append(f"{line.where}: listed before, at {listed[line.path]}")
-            listed[line.path] = line.where
-            folder = _class_folder(line.path, source.folder)
-            if folder:
-                folders[folder].setdefault(line.label, line.where)
+        for line in source.rows(split):
+            if isinstance(line, Line) and isinstance(source, ListSource):
+                if line.path in listed:
+                    report.faults.append(f"{line.where}: listed before, at {listed[line.path]}")
+                listed[line.path] = line.where
+                folder = _class_folder(line.path, source.folder)
+                if folder:
+                    folders[folder].setdefault(line.label, line.where)
             try:
                 image, content = line.read()
             except InputError as error:

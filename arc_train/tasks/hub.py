@@ -31,7 +31,7 @@ Rows = NDArray[np.int64]
 SPLIT_NAMES = {
     "train": ["train"],
     "val": ["validation", "valid", "val", "train"],
-    "test": ["test", "train"],
+    "test": ["test"],
 }
 ON_DISK = ("*.parquet", "*.tar", "*.arrow", "dataset_dict.json", "dataset_info.json", "train/*/*")
 
@@ -45,6 +45,9 @@ class Draw:
 
     stratified: bool = False
     seed: int = 0
+
+
+UNIFORM = Draw()
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,8 @@ class HubSource:
         from datasets import ClassLabel
         from datasets import Image as ImageFeature
 
-        features = next(iter(self._splits.values())).features
+        first, *rest = (data.features for data in self._splits.values())
+        features = {n: kind for n, kind in first.items() if all(n in other for other in rest)}
         image = self._column_of("image", self._entry.get("image", []), features, ImageFeature)
         for wanted in self._entry.get("label", []):
             column, derive = (

@@ -6,6 +6,7 @@ from pathlib import Path
 from arc_train.errors import InputError
 from arc_train.tasks.cache import cached
 from arc_train.tasks.catalog import Task
+from arc_train.tasks.hub import on_disk
 from arc_train.tasks.sources import SPLITS, FGVCSource, Line, ListSource, VTABSource
 from arc_train.tasks.standins import VARIANT
 
@@ -14,7 +15,7 @@ STRIDE = 500  # one image in so many is looked for
 
 @dataclass(frozen=True)
 class Ready:
-    """lists: embedded, found, other sizes (than published), not found or wrong.
+    """lists: embedded, found, other sizes (than published), data set, not found or wrong.
 
     detail: their folder and sizes, or what is missing or wrong.
     cached: sides for which images are in the cache. They may be of other files than those that
@@ -35,6 +36,10 @@ def look(task: Task, root: Path, cache: Path) -> Ready:
     folder = next((root / name for name in task.folders if (root / name).is_dir()), None)
     if folder is None:
         return Ready("not found", f"no folder {' or '.join(task.folders)}", sides)
+    if not any((folder / name).exists() for name in ("train800.txt", "train.json")) and on_disk(
+        folder
+    ):
+        return Ready("data set", f"{folder}: its images are drawn, not the published ones", sides)
     try:
         source = (_FGVCGlance if task.group == "fgvc" else _VTABGlance)(task, folder)
     except InputError as error:

@@ -1,4 +1,5 @@
-"""Where a task's images come from: lists in NOAH's VTAB-1k or VPT's FGVC layout, or drawn.
+"""Where a task's images come from: lists in NOAH's VTAB-1k or VPT's FGVC layout, a Hugging Face
+data set (hub.py), or drawn.
 
 A source knows each split's images and labels and can say cheaply whether they changed.
 """
@@ -18,6 +19,7 @@ from PIL import Image
 
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
+from arc_train.tasks.hub import UNIFORM, Draw, HubSource, on_disk
 from arc_train.tasks.standins import StandInSource
 
 SPLITS = ("train", "val", "test")
@@ -26,21 +28,30 @@ VTAB_LISTS = {"train": "train800", "val": "val200", "test": "test"}
 
 # As the root of all data: images drawn in the tasks' places, for a rehearsal.
 STAND_INS = Path("stand-ins")
+# As the root of all data: every task from the Hugging Face hub, or its cache on this machine.
+HUB = Path("hub")
 
 
 class Source(Protocol):
-    """A task's splits. `key` changes when the files do; `variant` names the kind of data."""
+    """A task's splits. `key` changes when the files do; `variant` names the kind of data.
+
+    split: "official" (the published images in each split), "drawn", or "lists" of somebody's own.
+    """
 
     @property
     def variant(self) -> str: ...
+    @property
+    def split(self) -> str: ...
     def key(self) -> str: ...
     def size(self, split: str) -> int: ...
     def labels(self, split: str) -> NDArray[np.int64]: ...
     def images(self, split: str) -> Iterator[tuple[Image.Image, bytes]]: ...
 
 
-def open_source(task: Task, root: Path | None) -> Source:
+def open_source(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Source:
     """The task's source, its lists read and checked.
+
+    draw: how images are drawn from a data set that has no lists.
 
     Raises:
         InputError: no such folder, or a list that is wrong; names the file and the line.
@@ -49,16 +60,21 @@ def open_source(task: Task, root: Path | None) -> Source:
         return DrawnSource(task)
     if root == STAND_INS:
         return StandInSource(task)
+    if root == HUB:
+        return HubSource(task, None, draw)
     lists = "train.json, val.json" if task.group == "fgvc" else "train800.txt, val200.txt"
     if root is None:
         raise InputError(
             f"task {task.key} needs its images: set data.root to the folder that holds "
-            f"{task.folders[0]}/ with {lists} and test.{lists[-4:].strip('.')}"
+            f"{task.folders[0]}/ with {lists} and test.{lists[-4:].strip('.')}, or to hub"
         )
     for name in task.folders:
-        if (root / name).is_dir():
-            layout = FGVCSource if task.group == "fgvc" else VTABSource
-            return layout(task, root / name)
+        folder = root / name
+        if folder.is_dir():
+            listed = (folder / lists.split(",")[0]).exists()
+            if not listed and on_disk(folder):
+                return HubSource(task, folder, draw)
+            return (FGVCSource if task.group == "fgvc" else VTABSource)(task, folder)
     raise InputError(f"task {task.key}: no folder {' or '.join(task.folders)} in data.root {root}")
 
 
@@ -66,6 +82,7 @@ class DrawnSource:
     """The embedded demo tasks: scikit-learn's digits and procedurally drawn shapes."""
 
     variant = "embedded"
+    split = "drawn"
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -133,9 +150,15 @@ class ListSource:
     def variant(self) -> str:
         """The layout's name, with the sizes where they aren't those of the published split."""
         sizes = [len(self._lines[split]) for split in SPLITS]
-        if self.task.published(*sizes):
+        if self.split == "official":
             return self.layout
         return f"{self.layout} (sizes {'/'.join(map(str, sizes))}, not the published split)"
+
+    @property
+    def split(self) -> str:
+        """Lists of the published sizes are taken for the published ones."""
+        sizes = (len(self._lines[split]) for split in SPLITS)
+        return "official" if self.task.published(*sizes) else "lists"
 
     def _read(self) -> dict[str, list[Line]]:
         raise NotImplementedError
@@ -181,7 +204,7 @@ class ListSource:
             image, content = line.read()
             yield image.convert("RGB"), content
 
-    def lines(self, split: str) -> list[Line]:
+    def rows(self, split: str) -> list[Line]:
         """The entries of a split's list."""
         return self._lines[split]
 

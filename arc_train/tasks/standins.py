@@ -23,6 +23,7 @@ class StandInSource:
     """Splits of the published sizes, the same at every call."""
 
     variant = VARIANT
+    split = "drawn"
 
     def __init__(self, task: Task) -> None:
         self.task = task
