@@ -38,6 +38,7 @@ SPEC: dict[str, Any] = {
         }
     ],
     "search": {
+        "algorithm": "random",  # one that learns tries what other studies' speed let it know
         "trials": 3,
         "halving": {"start": 1, "eta": 2},
         "space": {"arc": {"rank": [2, 4]}},
@@ -295,6 +296,37 @@ def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
     results = sweep.check_complete()
     assert {name: sweep.written()[name] for name in before} == before
     assert outcome(results) == outcome(undisturbed[0].results())
+
+
+def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
+    """Rounds, revalidation and a killed driver: each study ends with all its stages, once."""
+    sweep.write(
+        {
+            **sweep.spec,
+            "search": {"trials": 6, "rounds": 3, "halving": None},
+            "selection": {"revalidate": 2, "seeds": 1},
+            "training": {"epochs": 2, "warmup_epochs": 0},
+            "finals": {"seeds": [0]},
+        }
+    )
+    process = sweep.start()
+    wait_until(process, lambda: len(sweep.written()) >= 5)
+    process.kill()
+    process.communicate()
+    before = sweep.written()
+    code, out, err = sweep.run()
+    assert (code, err) == (0, "")
+    assert {name: sweep.written()[name] for name in before} == before
+    results = sweep.results().values()
+    kinds = Counter((result["kind"], result["seed"]) for result in results)
+    assert kinds == {("search", 0): 24, ("search", 1): 8, ("final", 0): 4}
+    assert Counter(run.id for run in runs(sweep.folder / "wandb")) == dict.fromkeys(
+        sweep.results(), 1
+    )
+    first = {"lr": 0.01, "weight_decay": 0.0001}
+    assert first in [r["config"] for r in results if r["method"] == "linear"]
+    code, out, _ = sweep.run()
+    assert (code, "0 trials trained now" in out) == (0, True)
 
 
 def test_ctrl_c_leaves_a_resumable_folder(
