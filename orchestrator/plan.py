@@ -10,7 +10,7 @@ from arc_train.errors import InputError
 from arc_train.methods.counts import trained
 from arc_train.seeding import seed_of
 from arc_train.tasks.catalog import catalog
-from arc_train.tasks.sources import SPLITS, open_source
+from arc_train.tasks.sources import HUB, SPLITS, open_source
 from arc_train.training import Halving
 from orchestrator.searchers import LEARNING
 from orchestrator.space import Config, size
@@ -212,6 +212,9 @@ def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:
     sizes = {}
     for key in spec.tasks:
         task = catalog()[key]
+        if spec.data_root == HUB:  # a plan downloads nothing
+            sizes[key] = (task.train, task.val, task.test)
+            continue
         try:
             source = open_source(task, spec.data_root, spec.draw)
         except InputError:

@@ -4,6 +4,7 @@ A fault makes results wrong or incomparable. What is merely worth knowing (sizes
 published ones, greyscale images, classes that the training images lack) is a fact.
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,13 +111,14 @@ def _check_files(report: Report, source: ListSource | HubSource, labels: dict[st
                 report.faults.append(str(error))
                 continue
             fingerprint.add(content)
+            same_as = hashlib.sha256(content).digest()
             encodings[str(image.format)] += 1
             grey += image.mode in ("1", "L", "LA", "I", "I;16")
             tiny += min(image.size) < TINY
             for earlier in SPLITS[: SPLITS.index(split)]:
-                if content in places[earlier]:
-                    same.append(f"{line.where} is the image of {places[earlier][content]}")
-            places[split].setdefault(content, line.where)
+                if same_as in places[earlier]:
+                    same.append(f"{line.where} is the image of {places[earlier][same_as]}")
+            places[split].setdefault(same_as, line.where)
         fingerprint.end(split, labels[split])
     if same:
         report.faults.append(

@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,12 @@ class Row:
         except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"{self.where}: can't read the image: {error}") from error
         return image, content
+
+
+@lru_cache(maxsize=8)
+def hub_source(task: Task, folder: Path | None, draw: Draw) -> "HubSource":
+    """As HubSource; a process reads a data set's labels, and asks the hub, only once."""
+    return HubSource(task, folder, draw)
 
 
 def on_disk(folder: Path) -> bool:
@@ -281,7 +287,7 @@ def _load(task: Task, entry: dict[str, Any], folder: Path | None) -> dict[str, A
         elif any((folder / name).exists() for name in ("dataset_dict.json", "state.json")):
             found = datasets.load_from_disk(str(folder))
         else:
-            found = datasets.load_dataset(str(folder))
+            found = datasets.load_dataset(**_files(folder))
     except Exception as error:  # of datasets, its file systems and formats: no common base
         reason = " ".join(str(error).split()) or type(error).__name__
         remedy = (
@@ -294,6 +300,18 @@ def _load(task: Task, entry: dict[str, Any], folder: Path | None) -> dict[str, A
         what = f"hub data set {entry['id']}" if folder is None else f"data set {folder}"
         raise InputError(f"task {task.key}: can't load {what}: {reason}; {remedy}") from error
     return {"train": found} if isinstance(found, datasets.Dataset) else dict(found)
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    """What load_dataset needs to read a folder; of images, which folder is which split.
+
+    (Left to itself it takes a class folder such as `train_railway` for a part of train.)
+    """
+    named = [*SPLIT_NAMES["val"], "test"]
+    if any(next(folder.rglob(pattern), None) for pattern in ("*.parquet", "*.tar", "*.arrow")):
+        return {"path": str(folder)}
+    parts = {name: f"{folder}/{name}/**" for name in named if (folder / name).is_dir()}
+    return {"path": "imagefolder", "data_files": parts}
 
 
 @cache

@@ -19,7 +19,7 @@ from PIL import Image
 
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
-from arc_train.tasks.hub import UNIFORM, Draw, HubSource, on_disk
+from arc_train.tasks.hub import UNIFORM, Draw, hub_source, on_disk
 from arc_train.tasks.standins import StandInSource
 
 SPLITS = ("train", "val", "test")
@@ -61,7 +61,7 @@ def open_source(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Source:
     if root == STAND_INS:
         return StandInSource(task)
     if root == HUB:
-        return HubSource(task, None, draw)
+        return hub_source(task, None, draw)
     lists = "train.json, val.json" if task.group == "fgvc" else "train800.txt, val200.txt"
     if root is None:
         raise InputError(
@@ -73,7 +73,7 @@ def open_source(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Source:
         if folder.is_dir():
             listed = (folder / lists.split(",")[0]).exists()
             if not listed and on_disk(folder):
-                return HubSource(task, folder, draw)
+                return hub_source(task, folder, draw)
             return (FGVCSource if task.group == "fgvc" else VTABSource)(task, folder)
     raise InputError(f"task {task.key}: no folder {' or '.join(task.folders)} in data.root {root}")
 

@@ -210,6 +210,15 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: Any, says: list[str]) ->
         assert part in str(caught.value)
 
 
+def test_a_class_named_like_a_split_stays_in_its_own(tmp_path: Path) -> None:
+    root = saved(tmp_path, dtd(), "imagefolder")
+    for part in ("train", "validation", "test"):
+        (root / "dtd" / part / "class046").rename(root / "dtd" / part / "train_railway")
+    source = open_source(DTD, root)
+    assert [source.size(name) for name in ("train", "val", "test")] == [800, 200, 94]
+    assert sorted(set(source.labels("test").tolist())) == list(range(47))
+
+
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     found = dtd()
     rows = found["test"].cast_column("image", Image(decode=False)).to_list()
