@@ -93,6 +93,8 @@ def portfolio(problem: Problem, count: int) -> list[Config]:
     from orchestrator.surrogate import believe
 
     pool = problem.untried([*first, *_pool(problem)])
+    if not pool:
+        return []
     chosen = list(range(min(len(first), count)))
     belief = believe(
         np.array([features(problem.space, t.config) for h in histories for t in h]),
