@@ -1,5 +1,7 @@
 """What a real Ray cluster of two nodes, one of them joining late, is asked for."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Cluster]:
-    """A head with one CPU."""
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    """A head with one CPU, in a folder of its own: sweeps beside it must not take it for theirs."""
+    scratch = tempfile.mkdtemp(prefix="ray-")  # sockets want a short path
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": scratch})
     ray.init(address=started.address, log_to_driver=False)
     yield started
     ray.shutdown()
     started.shutdown()
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
