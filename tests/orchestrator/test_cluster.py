@@ -1,6 +1,5 @@
 """What a real Ray cluster of two nodes, one of them joining late, is asked for."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +19,16 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Cluster]:
     """A head with one CPU, in a folder of its own: sweeps beside it must not take it for theirs."""
-    scratch = tempfile.mkdtemp(prefix="ray-")  # sockets want a short path
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": scratch})
-    ray.init(address=started.address, log_to_driver=False)
-    yield started
-    ray.shutdown()
-    started.shutdown()
-    shutil.rmtree(scratch, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-") as scratch,
+        pytest.MonkeyPatch.context() as set_,
+    ):
+        set_.setenv("RAY_TMPDIR", scratch)  # not tmp_path: sockets want a short path
+        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        ray.init(address=started.address, log_to_driver=False)
+        yield started
+        ray.shutdown()
+        started.shutdown()
 
 
 @pytest.fixture(autouse=True)
