@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
             help="override a key of the file, e.g. --set search.trials=4 (repeatable)",
         )
         sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        if name == "plan":
+            sub.add_argument("--gpu", metavar="NAME", help="estimate GPU-hours: h100, l4, ...")
+            sub.add_argument("--price", type=float, metavar="P", help="price of one GPU-hour")
     sub = add("status", _status, "how far a sweep is, from another terminal")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -172,8 +175,16 @@ def _plan(options: argparse.Namespace) -> int:
     spec = load(options.spec, options.overrides)
     sizes = task_sizes(spec)
     counts, published = asdict(cost(spec, sizes)), asdict(published_cost(spec, sizes))
+    guess = None
+    if options.gpu:
+        from orchestrator.estimate import estimate
+
+        guess = estimate(spec, sizes, options.gpu, options.price)
+    elif options.price is not None:
+        raise InputError("--price needs --gpu: which GPU costs so much an hour?")
     if options.json:
-        print(json.dumps({**counts, "published_protocol": published}))
+        estimated = {"estimate": asdict(guess)} if guess else {}
+        print(json.dumps({**counts, "published_protocol": published, **estimated}))
         return DONE
     table = Table(title=f"plan of {spec.name}", box=None, padding=(0, 2, 0, 0))
     table.add_column("at most")
@@ -191,7 +202,26 @@ def _plan(options: argparse.Namespace) -> int:
         "and tested on the whole test set after every epoch, one seed, best epoch reported.",
         style="dim",
     )
+    if guess:
+        _print_estimate(console, guess, options.price)
     return DONE
+
+
+def _print_estimate(console: Any, guess: Any, price: float | None) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"on {guess.gpu}, at most", box=None, padding=(0, 2, 0, 0))
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)
+    table.add_row("GPU-hours", f"{guess.gpu_hours:,.1f}")
+    if guess.money is not None:
+        table.add_row("money", f"{guess.money:,.2f}", f"at {price:g} per GPU-hour")
+    table.add_row("hours", f"{guess.hours_longest_study:,.2f}", f"of {guess.longest_study} alone")
+    table.add_row("GPU memory", f"{guess.pack_memory_gb:,.1f} GB", "of a pack, and activations")
+    table.add_row("disk", f"{guess.cache_gb:,.1f} GB", "of every node, for its cache")
+    table.add_row("", f"{guess.results_gb:,.1f} GB", "of storage, for adapters")
+    console.print(table)
+    console.print(f"Assumed: {guess.assumption}.", style="dim")
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -255,33 +255,62 @@ def published_cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cos
     return Cost(len(studies(spec)), search, 0, search, trained, 0, tested)
 
 
+@dataclass(frozen=True)
+class Work:
+    """One pack: its trials, and images that pass through each of them, at most."""
+
+    trials: int
+    trained: int
+    validated: int
+    tested: int
+
+
+def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Work]]:
+    """A study's stages: rounds of its search, its best trials again, its finals.
+
+    Stages follow each other; the packs of one can run side by side.
+
+    sizes: images of (train, val, test).
+    """
+    train, val, test = sizes
+    epochs, size = spec.training.epochs, pack_size(spec, study)
+    rungs = halving(spec)
+
+    def searched(alive: int) -> Work:
+        trials, epoch, trained, validated = alive, 0, 0, 0
+        for rung in [*(rungs.rungs(epochs) if rungs else []), epochs]:
+            trained += alive * (rung - epoch) * train
+            validated += alive * val
+            alive, epoch = max(1, alive // (rungs.eta if rungs else 1)), rung
+        return Work(trials, trained, validated, 0)
+
+    def packs(count: int) -> list[int]:
+        return [len(part) for part in split(range(count), size)]  # type: ignore[arg-type]
+
+    again = min(spec.selection.revalidate, budget(spec, study)) * spec.selection.seeds
+    refit = train + (val if spec.protocol.final_on == "train+val" else 0)
+    tests = epochs if spec.protocol.leak_meter else 1
+    return [
+        *([searched(n) for n in packs(count)] for count in rounds(spec, study)),
+        [Work(n, n * epochs * train, n * val, 0) for n in packs(again)],
+        [Work(n, n * epochs * refit, 0, n * tests * test) for n in packs(len(spec.finals.seeds))],
+    ]
+
+
 def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
     """Count before anything runs; sizes: task -> images of (train, val, test)."""
-    search = finals = packs = trained = validated = tested = 0
-    rungs = halving(spec)
+    search, finals = [], []
     for study in studies(spec):
-        train, val, test = sizes[study.task]
-        seeds = len(spec.finals.seeds)
-        finals += seeds
-        size = pack_size(spec, study)
-        given = [range(count) for count in rounds(spec, study)]
-        for start in [part for trials in given for part in split(trials, size)]:  # type: ignore[arg-type]
-            packs += 1
-            search += len(start)
-            alive, epoch = len(start), 0
-            for rung in [
-                *(rungs.rungs(spec.training.epochs) if rungs else []),
-                spec.training.epochs,
-            ]:
-                trained += alive * (rung - epoch) * train
-                validated += alive * val
-                alive, epoch = max(1, alive // (rungs.eta if rungs else 1)), rung
-        again = min(spec.selection.revalidate, budget(spec, study)) * spec.selection.seeds
-        search += again
-        trained += again * spec.training.epochs * train
-        validated += again * val
-        packs += -(-seeds // size) + -(-again // size)
-        train += val if spec.protocol.final_on == "train+val" else 0
-        trained += seeds * spec.training.epochs * train
-        tested += seeds * test * (spec.training.epochs if spec.protocol.leak_meter else 1)
-    return Cost(len(studies(spec)), search, finals, packs, trained, validated, tested)
+        *stages, last = work(spec, study, sizes[study.task])
+        search += [pack for stage in stages for pack in stage]
+        finals += last
+    packs = search + finals
+    return Cost(
+        len(studies(spec)),
+        sum(pack.trials for pack in search),
+        sum(pack.trials for pack in finals),
+        len(packs),
+        sum(pack.trained for pack in packs),
+        sum(pack.validated for pack in packs),
+        sum(pack.tested for pack in packs),
+    )

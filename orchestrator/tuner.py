@@ -17,6 +17,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from orchestrator import cluster
 from orchestrator.folder import Result, SweepFolder
 from orchestrator.interrupt import sigterm_interrupts
 from orchestrator.plan import Identity, PackPlan
@@ -27,6 +28,8 @@ from orchestrator.worker import PackWorker, failed_result
 _ENVIRONMENT = {
     # Its loggers would write csv, json and tensorboard files per pack and keep them in memory.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # How many may wait is decided by the searcher, with the cluster's size of the moment.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     # Ctrl-C is ours: it must end with a resumable folder, not with advice on Tuner.restore.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -55,18 +58,18 @@ def drive(
     """Run packs until the search is complete.
 
     Raises:
+        InputError: no node can hold a pack.
         Exception: what our own part of the driver raised, as it was raised.
     """
     with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
         need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
+        cluster.check_fits(need)
         searcher = _RoutedSearcher(spec, folder, identity, search, reports)
         tuner = tune.Tuner(
             tune.with_resources(PackWorker, need),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,
-                # One pack more than fits: it waits on the cluster, not for the driver.
-                max_concurrent_trials=_slots(need) + 1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -109,6 +112,8 @@ class _RoutedSearcher(_Unsaved, Searcher):
         self._folder, self._identity = folder, identity
         self._search, self.reports = search, reports
         self._spec = spec.model_dump(mode="json")
+        self._need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
+        self._live: set[str] = set()
         self.packs: dict[str, PackPlan] = {}
         self._failures: Counter[str] = Counter()
         self.fault: Exception | None = None
@@ -125,11 +130,14 @@ class _RoutedSearcher(_Unsaved, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next pack; None when none can start yet; FINISHED at the end."""
         with self.ours():
+            if len(self._live) >= cluster.wanted(self._need):
+                return None
             plan = self._search.next()
             if plan is None:
                 finished: str = Searcher.FINISHED
                 return finished if self._search.complete else None
             self.packs[trial_id] = plan
+            self._live.add(trial_id)
             self.reports.started(plan)
         return {
             "pack": plan.record(),
@@ -142,6 +150,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """A pack ended. (Of one that failed, `failed` is told next, with the reason.)"""
+        self._live.discard(trial_id)
         if not error:
             with self.ours():
                 self._search.ended(self.packs[trial_id])
@@ -203,12 +212,6 @@ class _Watch(_Unsaved, tune.Callback):
             self._searcher.failed(
                 trial.trial_id, cause or error or RuntimeError("the worker died between two packs")
             )
-
-
-def _slots(need: Mapping[str, float]) -> int:
-    have = ray.cluster_resources()
-    fits = [have.get(kind.upper(), 0) / amount for kind, amount in need.items() if amount]
-    return max(1, int(min(fits)))
 
 
 @contextlib.contextmanager

@@ -401,6 +401,10 @@ def test_two_drivers_never_work_in_one_folder(sweep: Sweep) -> None:
             "method 'arc' can't adapt backbone 'cnn'",
         ),
         ({"storage": "/proc/nothing"}, "can't create the sweep folder"),
+        (
+            {"resources": {"gpu": 1000}},
+            "resources.gpu: each pack asks for 1000, but no node of this cluster has more than",
+        ),
     ],
 )
 def test_bad_input_ends_with_code_2_and_one_message(

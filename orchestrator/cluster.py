@@ -1,0 +1,77 @@
+"""What the Ray cluster has and could have: whether a pack fits, and how many packs to ask for.
+
+`ray up` leaves its configuration on the head node, where the driver runs: who finds it there is on
+a cluster that grows when packs wait.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from arc_train.errors import InputError
+
+LAUNCHED = Path("~/ray_bootstrap_config.yaml")
+# Packs that wait beyond those that fit. One keeps the workers busy; an autoscaler adds nodes for as
+# many as it sees waiting.
+AHEAD, AHEAD_OF_AUTOSCALER = 1, 16
+
+Node = dict[str, float]
+
+
+def check_fits(need: Mapping[str, float]) -> None:
+    """Refuse packs that no node could ever hold: Tune would wait for such a node without end.
+
+    need: what a pack asks for, by the spec's keys: cpu, gpu.
+
+    Raises:
+        InputError: the key, what is asked for, and what there is.
+    """
+    kinds = _node_types()
+    if {} in kinds:  # machines of one's own: what they have is known when they have joined
+        return
+    nodes = _nodes() + [_node(resources) for resources in kinds]
+    if any(_fit(node, need) for node in nodes):
+        return
+    most = {key: max(node[key] for node in nodes) for key in need}
+    whose = "of this cluster, or that it could add," if kinds else "of this cluster"
+    faults = [
+        f"resources.{key}: each pack asks for {need[key]:g}, but no node {whose} has more than "
+        f"{most[key]:g}"
+        for key in need
+        if need[key] > most[key]
+    ]
+    if not faults:
+        asked = " and ".join(f"{key} {amount:g}" for key, amount in need.items())
+        faults = [f"resources: each pack asks for {asked}, but no node {whose} has both"]
+    raise InputError("\n".join(faults))
+
+
+def wanted(need: Mapping[str, float]) -> int:
+    """How many packs should be running or waiting, as the cluster is now."""
+    fitting = sum(_fit(node, need) for node in _nodes())
+    return fitting + (AHEAD_OF_AUTOSCALER if _node_types() else AHEAD)
+
+
+def _nodes() -> list[Node]:
+    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def _node(resources: Mapping[str, float]) -> Node:
+    return {key: resources.get(key.upper(), 0) for key in ("cpu", "gpu")}
+
+
+def _fit(node: Node, need: Mapping[str, float]) -> int:
+    return int(min(node[key] / amount for key, amount in need.items() if amount))
+
+
+def _node_types() -> list[dict[str, Any]]:
+    """Resources of each type of node that the autoscaler may add; none where there is none."""
+    try:
+        launched = yaml.safe_load(LAUNCHED.expanduser().read_text())
+    except OSError:
+        return []
+    types = launched["available_node_types"].values()
+    return [kind.get("resources", {}) for kind in types if kind.get("max_workers", 1)]
