@@ -57,7 +57,8 @@ class TrainingSpec(_Part):
 
 class SelectionSpec(_Part):
     """revalidate: how many of a study's best trials are validated again, each under `seeds` other
-    seeds and to the last epoch, before the best mean wins. 0: the search alone decides.
+    seeds and to the last epoch, before the best mean wins. 0: the search alone decides. Only
+    trials that no rung stopped stand for it: with few of those, turn halving off.
     """
 
     revalidate: int = Field(0, ge=0)

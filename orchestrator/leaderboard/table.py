@@ -156,7 +156,13 @@ def _ties(winner: Result, searched: Sequence[Result]) -> dict[str, Any] | None:
         return None
     top = winner["val_accuracy"]
     error = (top * (100 - top) / images) ** 0.5
-    others = [r for r in searched if r["id"] != winner["id"] and r["val_accuracy"] is not None]
+    others = [
+        r
+        for r in searched
+        if r["config"] != winner["config"]
+        and r["seed"] == winner["seed"]  # of those validated again, each counts once
+        and r["val_accuracy"] is not None
+    ]
     return {
         "standard_error": error,
         "within_one_se": sum(1 for r in others if r["val_accuracy"] >= top - error),
