@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,28 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: Any, says: list[str]) ->
         open_source(DTD, tmp_path)
     for part in says:
         assert part in str(caught.value)
+
+
+def test_webdataset_shards_are_read_as_the_hub_has_them(tmp_path: Path) -> None:
+    """As clip-benchmark keeps VTAB: numbered shards of `key.webp` and `key.cls`."""
+    folder = place(tmp_path, "eurosat")
+    for part, count in (("train", 1000), ("test", 20)):
+        for shard in range(2):
+            path = folder / part / f"{shard}.tar"
+            path.parent.mkdir(exist_ok=True)
+            with tarfile.open(path, "w") as tar:
+                for i in range(shard * count // 2, (shard + 1) * count // 2):
+                    image = io.BytesIO()
+                    Pixels.open(io.BytesIO(png(i + len(part)))).save(image, "WEBP", lossless=True)
+                    for suffix, content in (("webp", image.getvalue()), ("cls", b"%d" % (i % 10))):
+                        entry = tarfile.TarInfo(f"s{i:07}.{suffix}")
+                        entry.size = len(content)
+                        tar.addfile(entry, io.BytesIO(content))
+    source = open_source(catalog()["vtab/eurosat"], tmp_path)
+    assert [source.size(name) for name in ("train", "val", "test")] == [800, 200, 20]
+    assert source.labels("test").tolist() == [i % 10 for i in range(20)]
+    image, _ = next(source.images("test"))
+    assert np.array_equal(np.asarray(image), np.asarray(Pixels.open(io.BytesIO(png(4)))))
 
 
 def test_a_class_named_like_a_split_stays_in_its_own(tmp_path: Path) -> None:
