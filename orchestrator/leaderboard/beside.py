@@ -46,12 +46,11 @@ def set_beside(
             row[name] = _entry(line, line.scores[task], best, test and test["mean"], backbone)
             used.add(line.backbone)
             if test:
-                key = (row["backbone"], row["method"], benchmark)
-                tested.setdefault(key, set()).add(task)
+                tested.setdefault((*_pair(row), benchmark), set()).add(task)
         for mean in means:
             found: dict[str, dict[str, Any]] = {}
             for benchmark in ("vtab", "fgvc"):
-                tasks = tested.get((mean["backbone"], mean["method"], benchmark))
+                tasks = tested.get((*_pair(mean), benchmark))
                 if not tasks:
                     continue
                 backbone = backbones[mean["backbone"]]
@@ -62,6 +61,9 @@ def set_beside(
                         for key, accuracy in means_of(line.scores).items()
                         if tasks.issuperset(_over(key, line))
                     }
+            planned = {row["group"] for row in rows if _pair(row) == _pair(mean)}
+            if len(planned) == 1 and (only := found.get(*planned)):
+                found["mean"] = only  # the mean of the only group is the mean
             mean[name] = found or None
     return [{**asdict(wrong), "by_rounding": wrong.by_rounding} for wrong in disagreements(used)]
 
@@ -85,6 +87,10 @@ def _entry(
     if line.params is not None:
         entry["params_mean"] = round(line.params * 1e6)
     return entry
+
+
+def _pair(entry: Row) -> tuple[str, str]:
+    return entry["backbone"], entry["method"]
 
 
 def _over(key: str, line: Printed) -> list[str]:

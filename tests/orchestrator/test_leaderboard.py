@@ -317,6 +317,8 @@ def test_a_published_mean_never_stands_beside_a_mean_of_other_tasks() -> None:
     made = compared([*natural, "vtab/kitti"])
     assert set(made["means"][0]["published"]) == {"natural"}
     assert compared(natural[:3])["means"][0]["published"] is None
+    alone = compared(natural)["means"][0]["published"]
+    assert alone["mean"] == alone["natural"]
 
 
 @pytest.mark.parametrize(
