@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("leaderboard", _leaderboard, "rebuild the leaderboard from a sweep's result files")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    sub.add_argument("--latex", metavar="FILE", help="also write the tables as LaTeX")
     sub = add("export", _export, "take a study's winner out of a sweep's folder")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("study", metavar="STUDY", help="backbone/method/task, as the results name it")
@@ -268,12 +269,18 @@ def _leaderboard(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from orchestrator.folder import SweepFolder
+    from orchestrator.leaderboard.latex import latex
     from orchestrator.leaderboard.terminal import render
     from orchestrator.spec import load
     from orchestrator.sweep import project
 
     folder = SweepFolder(options.folder)
     board = project(load(folder.resolved_spec()), folder)
+    if options.latex:
+        try:
+            Path(options.latex).write_text(latex(board), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--latex {options.latex}: {error.strerror}") from error
     if options.json:
         print(json.dumps(board))
     else:

@@ -95,6 +95,7 @@ def project(spec: Spec, folder: SweepFolder) -> dict[str, Any]:
         [(s.backbone, s.method, s.task) for s in studies(spec)],
         {task: tasks[task].group for task in spec.tasks},
         spec.finals.seeds,
+        {named.name: named.backbone() for named in spec.backbones},
     )
     leaderboard.write(folder.path, board, results)
     return board

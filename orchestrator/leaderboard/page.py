@@ -15,6 +15,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from orchestrator.leaderboard.comparison import Beside, compare, headlines, notes, signed, sources
 from orchestrator.leaderboard.grid import (
     MOST_TASKS,
     TIES,
@@ -49,6 +50,7 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "summary": _summary(board, trials),
         "table": _table(numbers) if board["rows"] else "",
         "caption": _caption(numbers, board),
+        "beside": _beside(board, numbers),
         "statuses": _statuses(board, trials),
         "board": _json(board),
         "trials": _json(_by_study(board, trials)),
@@ -148,6 +150,50 @@ def _td(cell: Cell, column: Column) -> str:
         text += f"<sup>{TIES}</sup>"
     below = f"<small>{small}</small>" if small else ""
     return f'<td class="{classes}"{data}>{text}{below}</td>'
+
+
+def _beside(board: Board, numbers: Grid) -> str:
+    """The section that puts our numbers beside published ones, where there are any."""
+    every = compare(board, numbers)
+    if not every:
+        return ""
+    several = len({entry.backbone for entry in every}) > 1
+    first = headlines(every)
+    tables = _compared(first, several) if first else ""
+    if len(first) < len(every):
+        tables += f"<details><summary>Every mean and task</summary>{_compared(every, several)}"
+        tables += "</details>"
+    legend = " ".join([*notes(board, every), f"Sources: {'; '.join(sources(board))}."])
+    return (
+        '<section aria-labelledby="h-beside" id="beside"><div class="top">'
+        '<h2 id="h-beside">Beside the published tables</h2></div>'
+        f'{tables}<p class="hint">{escape(legend)}</p></section>'
+    )
+
+
+def _compared(shown: Sequence[Beside], several: bool) -> str:
+    head = "".join(
+        f'<th scope="col">{title}</th>'
+        for title in ("On", "ours", "seeds", "printed", "difference", "re-tuned", "difference")
+    )
+    body, before = "", None
+    for entry in shown:
+        line = (entry.backbone, entry.method)
+        below = f"<small>{escape(entry.backbone)}</small>" if several else ""
+        name = "" if line == before else f"{escape(entry.method)}{below}"
+        spread = "" if entry.spread is None else f" <small>±{entry.spread:.1f}</small>"
+        body += (
+            f'<tr{"" if line == before else " class=first"}><th scope="row">{name}</th>'
+            f'<td class="on">{escape(entry.where)}</td><td>{number(entry.ours)}{spread}</td>'
+            f"<td>{entry.seeds or '–'}</td><td>{number(entry.published)}<sup>{entry.marks}</sup>"
+            f"</td><td>{signed(entry.difference)}</td><td>{number(entry.retuned)}</td>"
+            f"<td>{signed(entry.retuned_difference)}</td></tr>"
+        )
+        before = line
+    return (
+        '<div class="scroll"><table class="beside"><thead><tr><th scope="col">Method</th>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _by_study(board: Board, trials: Iterable[Result]) -> list[list[dict[str, Any]]]:

@@ -13,14 +13,15 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from arc_train.backbones import Backbone
 from orchestrator.folder import Result
+from orchestrator.leaderboard.beside import set_beside
+from orchestrator.leaderboard.means import MEANS, VTAB_GROUPS, average, averages
 from orchestrator.leaderboard.select import finals, select
 
 Row = dict[str, Any]
 StudyKey = tuple[str, str, str]
 
-VTAB_GROUPS = ("natural", "specialized", "structured")
-MEANS = ("mean", "mean_19", "mean_groups", *VTAB_GROUPS, "fgvc")
 CONFIDENCE = 0.95
 
 
@@ -31,11 +32,13 @@ def leaderboard(
     studies: Sequence[StudyKey],
     groups: Mapping[str, str],
     seeds: Sequence[int],
+    backbones: Mapping[str, Backbone] | None = None,
 ) -> dict[str, Any]:
     """The leaderboard of a sweep.
 
     studies: (backbone, method, task) in the order to show. groups: task -> group. seeds: those
         of the finals; results under others (of an earlier form of the sweep) don't count.
+    backbones: by name; published figures stand beside the results on those that are named here.
     """
     by_study: dict[StudyKey, list[Result]] = {study: [] for study in studies}
     for result in results:
@@ -53,6 +56,7 @@ def leaderboard(
         "protocol": {**protocol, "seeds": list(seeds)},
         "rows": rows,
         "means": means,
+        "published_disagreements": set_beside(rows, means, backbones or {}),
     }
 
 
@@ -65,6 +69,10 @@ def rows_csv(board: Mapping[str, Any]) -> str:
         columns += ["best_on_test", "best_on_test_gap"]
     columns += ["val_accuracy", "val_standard_error", "val_within_one_se", "val_tied_at_top"]
     columns += [*hyper, "trainable_params", "adapter_params", "trials", "seconds"]
+    if any(row["published"] or row["retuned"] for row in board["rows"]):
+        columns += ["published", "published_difference", "published_protocol"]
+        columns += ["published_weights", "published_same_weights", "published_source"]
+        columns += ["retuned", "retuned_difference", "retuned_best_epoch_on_test"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -73,6 +81,7 @@ def rows_csv(board: Mapping[str, Any]) -> str:
         low, high = test["ci95"] or (None, None)
         metered = row["best_on_test"] or {"mean": None, "gap": None}
         ties = row["ties"] or {}
+        printed, anew = row["published"] or {}, row["retuned"] or {}
         writer.writerow(
             {
                 **row,
@@ -85,6 +94,10 @@ def rows_csv(board: Mapping[str, Any]) -> str:
                 "best_on_test": metered["mean"],
                 "best_on_test_gap": metered["gap"],
                 **{f"val_{name}": count for name, count in ties.items()},
+                **{f"published_{name}": value for name, value in printed.items()},
+                **{f"retuned_{name}": value for name, value in anew.items()},
+                "published": printed.get("accuracy"),
+                "retuned": anew.get("accuracy"),
             }
         )
     return text.getvalue()
@@ -111,6 +124,7 @@ def _row(study: StudyKey, group: str, results: list[Result], seeds: Sequence[int
         "seconds": round(sum(result["seconds"] for result in results), 3),
         "variants": sorted({r["data"]["variant"] for r in results if r["data"]["variant"]}),
         "published": None,
+        "retuned": None,
         "best_on_test": _best_on_test([r["test_curve"] for r in tested if "test_curve" in r]),
     }
 
@@ -270,13 +284,14 @@ def _mean(rows: list[Row], seeds: int) -> dict[str, Any]:
     return {
         "backbone": rows[0]["backbone"],
         "method": rows[0]["method"],
-        **_averages(groups, [row["test_accuracy"]["mean"] for row in tested]),
+        **averages(groups, [row["test_accuracy"]["mean"] for row in tested]),
         "ci95": {key: _interval_of_mean(key, _inside(key, rows), seeds) for key in MEANS},
-        "params_mean": _average([row["trainable_params"] for row in tested]),
+        "params_mean": average([row["trainable_params"] for row in tested]),
         "n_tasks": len(tested),
         "n_expected": len(rows),
         "n_by_group": {group: groups.count(group) for group in (*VTAB_GROUPS, "fgvc")},
         "published": None,
+        "retuned": None,
         "best_on_test": {
             "mean": statistics.fmean(entry["mean"] for entry in metered),
             "gap": statistics.fmean(entry["gap"] for entry in metered),
@@ -293,24 +308,5 @@ def _interval_of_mean(key: str, rows: Sequence[Row], seeds: int) -> list[float] 
         return None
     groups = [row["group"] for row in rows]
     by_seed = zip(*(row["test_accuracy"]["seeds"] for row in rows), strict=True)
-    means = [_averages(groups, accuracies)[key] for accuracies in by_seed]
+    means = [averages(groups, accuracies)[key] for accuracies in by_seed]
     return _interval([mean for mean in means if mean is not None])
-
-
-def _averages(groups: Sequence[str], accuracies: Sequence[float]) -> dict[str, float | None]:
-    """All means of some tasks' accuracies, by name; groups: the group of each task."""
-    of_group = {
-        name: [a for group, a in zip(groups, accuracies, strict=True) if group == name]
-        for name in (*VTAB_GROUPS, "fgvc")
-    }
-    means = {group: _average(found) for group, found in of_group.items()}
-    return {
-        "mean": _average(accuracies),
-        "mean_19": _average([accuracy for group in VTAB_GROUPS for accuracy in of_group[group]]),
-        "mean_groups": _average([m for group in VTAB_GROUPS if (m := means[group]) is not None]),
-        **means,
-    }
-
-
-def _average(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None

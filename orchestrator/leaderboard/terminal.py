@@ -1,12 +1,15 @@
 """The leaderboard on a terminal."""
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.leaderboard import comparison
+from orchestrator.leaderboard.comparison import Beside, compare, headlines, signed
 from orchestrator.leaderboard.grid import (
     MOST_TASKS,
     TIES,
@@ -25,6 +28,7 @@ from orchestrator.leaderboard.grid import (
 )
 
 GAP = 2
+WIDE = 64  # columns from which intervals and re-tuned figures fit
 
 
 def render(board: Board) -> RenderableType:
@@ -53,6 +57,22 @@ class _Leaderboard:
         yield Text("")
         for note in self._notes(layout):
             yield Text(note, style="dim")
+        every = compare(self.board, self.grid)
+        if every:
+            yield Text("\nbeside the published tables", style="bold")
+            shown = headlines(every)
+            if options.max_width < WIDE:
+                shown = [entry.brief() for entry in shown]
+            for backbone in dict.fromkeys(entry.backbone for entry in shown):
+                if len(backbones) > 1:
+                    yield Text(f"\n{backbone}", style="italic")
+                mine = [entry for entry in shown if entry.backbone == backbone]
+                yield _comparison(mine)
+            yield Text("")
+            for note in comparison.notes(self.board, shown):
+                yield Text(note, style="dim")
+            if len(shown) < len(every):
+                yield Text("Every task: leaderboard.html and leaderboard.csv.", style="dim")
 
     def _nothing(self) -> str:
         trials = sum(row["trials"] for row in self.board["rows"])
@@ -184,6 +204,28 @@ class _Layout:
                 deviation = " " + deviation.ljust(self.spread[place])
             text.append(deviation, style="not bold dim")
         return text
+
+
+def _comparison(shown: Sequence[Beside]) -> Table:
+    """Our numbers beside published ones, a method's name on its first line only."""
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("method", overflow="fold")
+    table.add_column("on", overflow="fold")
+    anew = any(entry.retuned is not None for entry in shown)
+    for title in ("ours", "printed", "diff.", *(("re-tuned", "diff.") if anew else ())):
+        justify: Literal["left", "right"] = "left" if title == "printed" else "right"
+        table.add_column(title, justify=justify, no_wrap=True)
+    before = None
+    for entry in shown:
+        spread = "" if entry.spread is None else f" ±{entry.spread:.1f}"
+        cells = [number(entry.ours) + spread, f"{number(entry.published):>4} {entry.marks}"]
+        cells.append(signed(entry.difference))
+        if anew:
+            cells += [number(entry.retuned), signed(entry.retuned_difference)]
+        name = Text("" if entry.method == before else entry.method)
+        table.add_row(name, Text(entry.where), *map(Text, cells))
+        before = entry.method
+    return table
 
 
 def _deviation(cell: Cell) -> str:

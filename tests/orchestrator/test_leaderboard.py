@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arc_train.backbones import Backbone
+from arc_train.tasks.catalog import catalog
 from orchestrator.folder import Result
 from orchestrator.leaderboard.select import select
 from orchestrator.leaderboard.table import leaderboard, rows_csv
@@ -271,3 +273,63 @@ def test_csv_has_a_line_for_each_row_and_quotes_what_needs_it() -> None:
     assert (first["test_accuracy"], first["test_seeds"], first["rank"]) == ("60.0", "1", "8")
     assert (second["task"], second["test_accuracy"], second["rank"]) == (other[2], "", "")
     assert (first["val_within_one_se"], first["test_ci95_low"], first["best"]) == ("0", "", "False")
+
+
+MODEL = "vit_base_patch16_224.orig_in21k"
+
+
+def compared(tasks: list[str], variant: str = "vtab-1k folder", method: str = "lora") -> Any:
+    """A board of one method on a backbone of the published tables, at 70 % everywhere."""
+    data = {"variant": variant, "fingerprint": "f", "val_images": 200}
+    results = [
+        make(backbone=MODEL, method=method, task=task, data=data)
+        for task in tasks
+        for make in (result, lambda **fields: final(0, 70.0, **fields))
+    ]
+    return board(
+        results,
+        studies=[(MODEL, method, task) for task in tasks],
+        groups={task: catalog()[task].group for task in tasks},
+        seeds=[0],
+        backbones={MODEL: Backbone(MODEL, MODEL)},
+    )
+
+
+def test_published_figures_stand_beside_rows_and_whole_means() -> None:
+    made = compared([task for task in catalog() if task.startswith("vtab/")])
+    row = next(row for row in made["rows"] if row["task"] == "vtab/kitti")
+    assert row["published"]["accuracy"] == 79.0
+    assert row["published"]["difference"] == pytest.approx(-9.0)
+    assert row["published"]["protocol"] == "test-picked"
+    assert row["published"]["same_weights"] is True
+    assert row["retuned"]["accuracy"] == 76.93
+    assert row["retuned"]["best_epoch_on_test"] == 79.89
+    means = made["means"][0]
+    assert means["published"]["mean_19"]["accuracy"] == pytest.approx(70.13, abs=0.005)
+    assert means["published"]["mean_groups"]["accuracy"] == pytest.approx(72.74, abs=0.01)
+    assert means["retuned"]["mean_19"]["difference"] == pytest.approx(70 - 72.91, abs=0.005)
+    assert set(means["published"]) == {
+        "mean_19", "mean_groups", "natural", "specialized", "structured"
+    }  # fmt: skip
+    (line, *_) = csv.DictReader(io.StringIO(rows_csv(made)))
+    assert (line["published"], line["published_protocol"]) == ("65.3", "test-picked")
+    assert (line["retuned"], line["retuned_best_epoch_on_test"]) == ("70.21", "70.46")
+
+
+def test_a_published_mean_never_stands_beside_a_mean_of_other_tasks() -> None:
+    natural = [task for task in catalog() if catalog()[task].group == "natural"]
+    made = compared([*natural, "vtab/kitti"])
+    assert set(made["means"][0]["published"]) == {"natural"}
+    assert compared(natural[:3])["means"][0]["published"] is None
+    alone = compared(natural)["means"][0]["published"]
+    assert alone["mean"] == alone["natural"]
+
+
+@pytest.mark.parametrize(
+    "variant", ["stand-in", "embedded", "vtab-1k folder (sizes 1/1/1, not the published split)"]
+)
+def test_nothing_published_stands_beside_other_images(variant: str) -> None:
+    made = compared(["vtab/kitti", "vtab/dtd"], variant)
+    assert [row["published"] or row["retuned"] for row in made["rows"]] == [None, None]
+    assert made["means"][0]["published"] is made["means"][0]["retuned"] is None
+    assert "published" not in rows_csv(made)

@@ -17,7 +17,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from arc_train.backbones import Backbone
+from arc_train.tasks.catalog import catalog
+from orchestrator.leaderboard.beside import set_beside
 from orchestrator.leaderboard.grid import grid, statement
+from orchestrator.leaderboard.latex import escape, latex
 from orchestrator.leaderboard.page import page
 from orchestrator.leaderboard.terminal import render
 
@@ -54,6 +58,7 @@ def row(backbone: str, method: str, task: str, group: str, accuracy: float | Non
         "statuses": {"diverged": 1, "done": 2, "failed": 1, "stopped": 1},
         "seconds": 12.5,
         "published": None,
+        "retuned": None,
         "best_on_test": None,
     }
 
@@ -82,6 +87,7 @@ def mean(rows: Sequence[Board]) -> Board:
         "n_tasks": sum(1 for r in rows if r["test_accuracy"]),
         "n_expected": len(rows),
         "published": None,
+        "retuned": None,
     }
 
 
@@ -276,6 +282,118 @@ def test_what_seeds_can_not_tell_from_the_best_has_a_quiet_mark_and_a_legend() -
     assert "≈" not in terminal(board(DEMO))
 
 
+SWIN = "swin_base_patch4_window7_224.ms_in22k"
+VIT = "vit_base_patch16_224.augreg_in21k"
+
+
+def published(
+    tasks: Iterable[str] = (),
+    methods: Sequence[str] = ("linear", "lora"),
+    backbones: Sequence[str] = (VIT,),
+) -> Board:
+    """A board of real tasks (all if none are named), with what others printed for them."""
+    chosen = list(tasks) or [task for task in catalog() if not task.startswith("demo/")]
+    made = board({task: catalog()[task].group for task in chosen}, methods, backbones)
+    for row in made["rows"]:
+        row["variants"] = ["vtab-1k folder"]
+        row["test_accuracy"]["ci95"] = [row["test_accuracy"]["mean"] - 1.5, 70.0]
+    for mean in made["means"]:
+        mean["ci95"] = dict.fromkeys(mean)
+    known = {name: Backbone(name, name) for name in backbones}
+    made["published_disagreements"] = set_beside(made["rows"], made["means"], known)
+    return made
+
+
+def test_published_figures_stand_beside_ours_with_their_marks() -> None:
+    text = terminal(published(["vtab/dtd", "vtab/kitti"]))
+    assert re.search(r"^lora +dtd +63\.0 ±\d\.\d +69\.4 tw +−6\.4 +69\.0 +−6\.0$", text, re.M)
+    assert re.search(r"^ +kitti +60\.0 ±\S+ +55\.4 cw +\+4\.6 +62\.5 +", text, re.MULTILINE)
+    assert "t: the epoch that was best on the test split." in text
+    assert "w: other pretrained weights than ours" in text
+    assert "beside the published" not in terminal(board(DEMO))
+
+
+def test_a_terminal_shows_means_and_says_where_the_tasks_are() -> None:
+    text = terminal(published())
+    under = text[text.index("beside the published") :]
+    assert re.search(r"^lora +mean of 19 +63\.0 +70\.1 tw +−7\.1 +72\.9 +−9\.9$", under, re.M)
+    assert re.search(r"^ +fgvc +63\.0 +89\.5 tw +−26\.5 ", under, re.MULTILINE)
+    assert "kitti" not in under
+    assert "Every task: leaderboard.html and leaderboard.csv." in under
+    assert "FGVC finals train on train + val here" in " ".join(under.split())
+
+
+def test_printed_means_that_their_cells_contradict_are_listed() -> None:
+    made = published([t for t in catalog() if t.startswith("vtab/")], ["bias"], [SWIN])
+    for text in (terminal(made), " ".join(Page(page(made, [])).texts), latex(made)):
+        words = " ".join(text.split())
+        assert "Swin-B VPT-Deep mean of 19 67.7, cells give 68.59." in words
+        assert "Swin-B MLP-4 structured 31.2, cells give 35.0" in words
+
+
+@pytest.mark.parametrize("width", [40, 63, 80, 160])
+def test_the_comparison_fits_any_width(width: int) -> None:
+    for made in (published(backbones=[VIT, SWIN]), published(["vtab/kitti"])):
+        text = terminal(made, width)
+        assert ("re-tuned" in text) == (width >= 64)
+        assert "tw" in text
+
+
+def test_the_page_has_a_section_of_its_own_for_what_others_printed() -> None:
+    made = published()
+    text = page(made, trials(made))
+    section = text[text.index('id="beside"') : text.index('id="h-params"')]
+    lines = re.findall(r"<tr.*?</tr>", section)
+    # Two headings; then 2 VTAB means and FGVC's, all means, and all tasks, of each method.
+    assert len(lines) == 2 + 2 * (3 + 6 + 24)
+    assert "<sup>tw</sup>" in section
+    assert Page(text).data["board-data"] == made
+    assert 'id="beside"' not in page(board(DEMO), [])
+
+
+def columns(line: str) -> int:
+    """How many columns a line of a LaTeX table covers."""
+    cells = re.split(r"(?<!\\)&", line.removesuffix(r"\\"))
+    spans = (re.search(r"\\multicolumn\{(\d+)\}", cell) for cell in cells)
+    return sum(int(span[1]) if span else 1 for span in spans)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [published(), published(backbones=[VIT, SWIN]), published(["fgvc/cars"]), board(DEMO),
+     board(VTAB, missing=[("arc", "vtab/natural0")])],
+)  # fmt: skip
+def test_every_line_of_a_latex_table_has_all_its_columns(made: Board) -> None:
+    text = latex(made)
+    tables = re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", text, re.DOTALL)
+    benchmarks = {row["task"].split("/")[0] for row in made["rows"]}
+    assert len(tables) == len({row["backbone"] for row in made["rows"]}) * len(benchmarks)
+    for table in tables:
+        width = 1 + int(re.search(r"\*\{(\d+)\}\{c\}", table)[1])  # type: ignore[index]
+        lines = [line for line in table.splitlines() if line.endswith(r"\\")]
+        assert {columns(line) for line in lines} == {width}
+    assert text.count("{") == text.count("}")
+    for name in ("table*", "tabular"):
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}")
+
+
+def test_latex_has_published_lines_below_ours() -> None:
+    lines = latex(published([t for t in catalog() if t.startswith("vtab/")])).splitlines()
+    ours = next(i for i, line in enumerate(lines) if line.startswith("lora & "))
+    printed = next(i for i, line in enumerate(lines) if "Printed by others" in line)
+    theirs = next(i for i, line in enumerate(lines) if line.startswith(r"LoRA$^{\mathrm{tw}}$ & "))
+    assert ours < printed < theirs
+    assert lines[theirs].endswith(r"& 70.1 & 72.7 & 0.29 \\")
+    assert r"\textbf{63.0}$_{\pm0.7}$" in lines[ours]
+
+
+def test_latex_prints_names_as_they_are() -> None:
+    assert escape("a_b 5% {x} \\ ~ ^ #1 $ &") == (
+        r"a\_b 5\% \{x\} \textbackslash{} \textasciitilde{} \textasciicircum{} \#1 \$ \&"
+    )
+    assert r"met\_hod\&" in latex(board(DEMO, ["met_hod&"]))
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
 @pytest.mark.parametrize("tasks", [dict(list(DEMO.items())[:1]), DEMO, VTAB])
 def test_any_width_and_several_backbones(width: int, tasks: dict[str, str]) -> None:
@@ -352,10 +470,12 @@ CHROMIUM = next(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on this machine")
-@pytest.mark.parametrize("harmful", [False, True])
-def test_a_browser_runs_the_page_without_error(tmp_path: Path, harmful: bool) -> None:
-    name = EVIL if harmful else "arc"
+@pytest.mark.parametrize("kind", ["demo", "harmful", "published"])
+def test_a_browser_runs_the_page_without_error(tmp_path: Path, kind: str) -> None:
+    name = EVIL if kind == "harmful" else "arc"
     made = metered(board({**DEMO, name: "demo"}, ["linear", name], ["a", name], sweep=name))
+    if kind == "published":
+        made = published(backbones=[VIT, SWIN])
     (tmp_path / "page.html").write_text(page(made, trials(made)), encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
     flags += " --disable-background-networking --disable-component-update --disable-sync"
