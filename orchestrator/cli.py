@@ -130,9 +130,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from orchestrator.interrupt import sigterm_interrupts
+    from orchestrator.interrupt import catch_interrupts
 
-    sigterm_interrupts()
+    catch_interrupts()
 
     from orchestrator import sweep
     from orchestrator.leaderboard.terminal import render

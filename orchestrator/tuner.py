@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 
 from orchestrator import cluster
 from orchestrator.folder import Result, SweepFolder
-from orchestrator.interrupt import sigterm_interrupts
+from orchestrator.interrupt import catch_interrupts, check_interrupts
 from orchestrator.plan import Identity, PackPlan
 from orchestrator.search import SweepSearch
 from orchestrator.spec import Spec
@@ -191,7 +191,8 @@ class _Watch(_Unsaved, tune.Callback):
         self._searcher = searcher
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """End the run where our part of it can't go on."""
+        """End the run where it was asked to, or where our part of it can't go on."""
+        check_interrupts()
         if self._searcher.fault is not None:
             raise self._searcher.fault
 
@@ -226,7 +227,7 @@ def _ray() -> Iterator[None]:
         configure_logging=True,
         ignore_reinit_error=True,
     )
-    sigterm_interrupts()  # again: Ray sets a handler of its own
+    catch_interrupts()  # again: Ray sets handlers of its own
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are told by us
     try:
