@@ -1,6 +1,6 @@
 """Ctrl-C, and SIGTERM, which schedulers and `kill` send: both end a run so that it can go on.
 
-Both raise KeyboardInterrupt in the main thread, and are remembered too: one that lands in code which
+Both raise KeyboardInterrupt in the main thread, and are remembered too: one that lands in code that
 swallows exceptions (a finaliser, a callback from C) would be lost.
 """
 
