@@ -330,7 +330,8 @@ def _data_check(options: argparse.Namespace) -> int:
         table.add_row(report.task, sizes, str(report.classes or ""), files, known)
     console.print(table)
     for report in reports:
-        for fact in report.facts:
+        each = ", ".join(f"{s} {min(n)} to {max(n)}" for s, n in report.per_class.items())
+        for fact in ([f"images of a class: {each}"] if each else []) + report.facts:
             console.print(f"{report.task}: {fact}", style="dim", soft_wrap=True, markup=False)
     for key, fault in faults:
         console.print(f"FAULT {key}: {fault}", style="red", soft_wrap=True, markup=False)

@@ -24,12 +24,16 @@ EXAMPLES = 3  # of a fault that many files share
 
 @dataclass
 class Report:
-    """What was found in a task: faults first, then facts to read."""
+    """What was found in a task: faults first, then facts to read.
+
+    per_class: split -> how many images each class has.
+    """
 
     task: str
     faults: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    per_class: dict[str, list[int]] = field(default_factory=dict)
     classes: int = 0
     encodings: dict[str, int] = field(default_factory=dict)
     variant: str | None = None
@@ -47,6 +51,10 @@ def check(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Report:
     report.variant = source.variant
     report.sizes = {split: source.size(split) for split in SPLITS}
     labels = {split: source.labels(split) for split in SPLITS}
+    report.per_class = {
+        split: np.bincount(values, minlength=task.classes).tolist()
+        for split, values in labels.items()
+    }
     _check_classes(report, task, labels)
     if isinstance(source, ListSource | HubSource):
         _check_files(report, source, labels)

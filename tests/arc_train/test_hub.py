@@ -98,6 +98,8 @@ def test_a_saved_data_set_becomes_a_task(tmp_path: Path, how: str) -> None:
     assert not report.faults
     assert report.encodings == {"PNG": 1094}
     assert report.fingerprint == entry.fingerprint
+    assert report.per_class["test"] == [2] * 47
+    assert sum(report.per_class["train"]) == 800
     assert any("drawn" in fact for fact in report.facts)
 
 

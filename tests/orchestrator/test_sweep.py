@@ -170,6 +170,7 @@ def test_one_command_goes_from_yaml_to_leaderboard(
     for result in results.values():
         assert (result["test_accuracy"] is not None) == (result["kind"] == "final")
         assert result["code"]["version"]
+        assert (result["data"]["variant"], result["data"]["split"]) == ("embedded", "drawn")
     opened = [json.loads(line) for line in (sweep.folder / "test_access.jsonl").open()]
     assert len(opened) == 4, "each study opens its test split once"
     finals = {trial for trial, result in results.items() if result["kind"] == "final"}
