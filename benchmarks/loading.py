@@ -54,7 +54,7 @@ def draw(root: Path) -> None:
 def image_folder(source: VTABSource, folder: Path) -> Path:
     """The same files as torchvision's ImageFolder wants them, as links."""
     for split in SPLITS:
-        for number, line in enumerate(source.lines(split)):
+        for number, line in enumerate(source.rows(split)):
             place = folder / f"{line.label:03d}" / f"{split}-{number}{line.path.suffix}"
             place.parent.mkdir(exist_ok=True)
             place.symlink_to(line.path)
@@ -63,7 +63,7 @@ def image_folder(source: VTABSource, folder: Path) -> Path:
 
 def decode(source: VTABSource) -> int:
     """PIL alone: every file to RGB pixels, nothing else."""
-    lines = [line for split in SPLITS for line in source.lines(split)]
+    lines = [line for split in SPLITS for line in source.rows(split)]
     for line in lines:
         with Image.open(line.path) as image:
             image.convert("RGB")

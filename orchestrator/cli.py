@@ -269,7 +269,6 @@ def _leaderboard(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from orchestrator.folder import SweepFolder
-    from orchestrator.leaderboard.latex import latex
     from orchestrator.leaderboard.terminal import render
     from orchestrator.spec import load
     from orchestrator.sweep import project
@@ -277,6 +276,8 @@ def _leaderboard(options: argparse.Namespace) -> int:
     folder = SweepFolder(options.folder)
     board = project(load(folder.resolved_spec()), folder)
     if options.latex:
+        from orchestrator.leaderboard.latex import latex
+
         try:
             Path(options.latex).write_text(latex(board), encoding="utf-8")
         except OSError as error:

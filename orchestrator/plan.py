@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from arc_train.errors import InputError
 from arc_train.methods.counts import trained
@@ -18,6 +18,7 @@ from orchestrator.spec import Spec
 
 # float32: the weight, its gradient, two moments of AdamW.
 BYTES_PER_WEIGHT = 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, order=True)
@@ -95,11 +96,15 @@ def budget(spec: Spec, study: Study) -> int:
     return int(there_are if spec.search.algorithm == "grid" else min(spec.search.trials, there_are))
 
 
+def proposals(algorithm: str, count: int, rounds: int) -> list[int]:
+    """How many of `count` configurations are proposed at a time; learning wants to see results."""
+    parts = min(count, rounds) if algorithm in LEARNING else 1
+    return [len(part) for part in _even(range(count), parts)]
+
+
 def rounds(spec: Spec, study: Study) -> list[int]:
-    """How many configurations a study is given at a time; those that learn want to see results."""
-    count = budget(spec, study)
-    parts = min(count, spec.search.rounds) if spec.search.algorithm in LEARNING else 1
-    return [count * (i + 1) // parts - count * i // parts for i in range(parts)]
+    """How many configurations a study is given at a time."""
+    return proposals(spec.search.algorithm, budget(spec, study), spec.search.rounds)
 
 
 def search_trials(
@@ -160,11 +165,14 @@ def pack(kind: str, study: Study, trials: Sequence[Trial]) -> PackPlan:
     return PackPlan(digest[:16], kind, study, tuple(trials))
 
 
-def split(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
+def split(trials: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Trials in packs of at most `size`, as even as possible: halving wants company."""
-    count = -(-len(trials) // size)
-    for i in range(count):
-        yield trials[i * len(trials) // count : (i + 1) * len(trials) // count]
+    return _even(trials, -(-len(trials) // size))
+
+
+def _even(things: Sequence[T], parts: int) -> Iterator[Sequence[T]]:
+    for i in range(parts):
+        yield things[i * len(things) // parts : (i + 1) * len(things) // parts]
 
 
 def pack_size(spec: Spec, study: Study) -> int:
@@ -285,7 +293,7 @@ def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Wor
         return Work(trials, trained, validated, 0)
 
     def packs(count: int) -> list[int]:
-        return [len(part) for part in split(range(count), size)]  # type: ignore[arg-type]
+        return [len(part) for part in split(range(count), size)]
 
     again = min(spec.selection.revalidate, budget(spec, study)) * spec.selection.seeds
     refit = train + (val if spec.protocol.final_on == "train+val" else 0)

@@ -24,7 +24,8 @@ from arc_train.methods import METHODS, recommended
 from arc_train.seeding import seed_of
 from orchestrator.folder import Result
 from orchestrator.leaderboard.select import select
-from orchestrator.searchers import LEARNING, SEARCHERS, Problem, Tried
+from orchestrator.plan import proposals
+from orchestrator.searchers import SEARCHERS, Problem, Tried
 from orchestrator.space import Choice, Config, Space, Value, features
 
 COLUMNS = ("task", "method", "rank", "lr", "wd", "other", "val_loss", "val_accuracy")
@@ -182,9 +183,7 @@ def _regret(
     left = list(cell.trials)
     seen: list[Result] = []
     budget = min(budget, len(left))
-    parts = min(rounds, budget) if algorithm in LEARNING else 1
-    for part in range(parts):
-        count = budget * (part + 1) // parts - len(seen)
+    for count in proposals(algorithm, budget, rounds):
         own = [_tried(trial) for trial in seen]
         problem = Problem(space, seed_of(seed, cell.task, cell.method), first, own, others)
         for config in SEARCHERS[algorithm](problem, count):

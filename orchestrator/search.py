@@ -104,12 +104,6 @@ class StudySearch:
             for r in found
         ]
 
-    def trials(self) -> Iterator[Trial]:
-        """Every trial that is wanted as far as is known."""
-        yield from self._searched.values()
-        for _, trials in self._later():
-            yield from trials
-
     def _due(self) -> list[PackPlan]:
         """The packs of the first stage that lacks something."""
         packs = self._packs("search", list(self._searched.values()))
@@ -224,11 +218,6 @@ class SweepSearch:
     def again(self, plan: PackPlan) -> None:
         """Tell that a pack failed and is to run again, before others."""
         self._by_study[plan.study].again(plan)
-
-    def trials(self) -> Iterator[Trial]:
-        """Every trial that is wanted as far as is known: finals appear as winners are found."""
-        for study in self.studies:
-            yield from study.trials()
 
     def _histories(self, asking: Study) -> list[History]:
         """What the other studies of the same method have tried."""

@@ -83,12 +83,17 @@ def _kernel(
     a: Array, of_a: NDArray[np.int64], b: Array, of_b: NDArray[np.int64], scales: Array, own: float
 ) -> Array:
     """Prior covariance between points of studies, Matern 3/2, in units of var(f + g_s)."""
-    squared = ((a[:, None, :] - b[None, :, :]) / scales) ** 2
-    distance = np.sqrt(3 * squared.sum(axis=-1))
-    similar = (1 + distance) * np.exp(-distance)
     same = of_a[:, None] == of_b[None, :]
+    similar, _ = _matern((a[:, None, :] - b[None, :, :]) ** 2, scales)
     covariance: Array = similar * (1 - own + own * same) + OFFSET * same
     return covariance
+
+
+def _matern(gaps: Array, scales: Array) -> tuple[Array, Array]:
+    """Correlation at squared differences [N, M, D], and the exponential in it."""
+    distance = np.sqrt(3 * (gaps / scales**2).sum(axis=-1))
+    decay = np.exp(-distance)
+    return (1 + distance) * decay, decay
 
 
 def _fit(points: Array, values: Array, studies: NDArray[np.int64]) -> tuple[Array, float, float]:
@@ -103,8 +108,10 @@ def _fit(points: Array, values: Array, studies: NDArray[np.int64]) -> tuple[Arra
     def loss(x: Array) -> tuple[float, Array]:
         """Negative log posterior at the best overall variance, and its gradient."""
         scales, own, noise = np.exp(x[:dimensions]), expit(x[-2]), np.exp(x[-1])
-        among = _kernel(points, studies, points, studies, scales, own)
-        lower, _ = factor = cho_factor(among + noise * np.eye(len(values)), lower=True)
+        similar, decay = _matern(gaps, scales)
+        shared = 1 - own + own * same
+        among = similar * shared + OFFSET * same + noise * np.eye(len(values))
+        lower, _ = factor = cho_factor(among, lower=True)
         inverse = cho_solve(factor, np.eye(len(values)))
         weights = inverse @ values
         variance = max(float(values @ weights) / len(values), 1e-6)
@@ -112,13 +119,10 @@ def _fit(points: Array, values: Array, studies: NDArray[np.int64]) -> tuple[Arra
         misfit = 0.5 * len(values) * np.log(variance) + np.log(lower.diagonal()).sum()
         # d misfit / d covariance, then the covariance's own derivatives
         slope = 0.5 * (inverse - np.outer(weights, weights) / variance)
-        decay = np.exp(-np.sqrt(3 * (gaps / scales**2).sum(axis=-1)))
-        shared = 1 - own + own * same
         gradient = off.copy()
         gradient[:dimensions] += (
             np.einsum("ij,ijd->d", 3 * slope * decay * shared, gaps) / scales**2
         )
-        similar = decay * (1 - np.log(decay))
         gradient[-2] += (slope * similar * (same - 1.0)).sum() * own * (1 - own)
         gradient[-1] += noise * slope.trace()
         return float(misfit + 0.5 * off @ off), gradient

@@ -62,11 +62,10 @@ def drive(
         Exception: what our own part of the driver raised, as it was raised.
     """
     with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
-        need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
-        cluster.check_fits(need)
         searcher = _RoutedSearcher(spec, folder, identity, search, reports)
+        cluster.check_fits(searcher.need)
         tuner = tune.Tuner(
-            tune.with_resources(PackWorker, need),
+            tune.with_resources(PackWorker, searcher.need),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,
@@ -112,7 +111,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         self._folder, self._identity = folder, identity
         self._search, self.reports = search, reports
         self._spec = spec.model_dump(mode="json")
-        self._need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
+        self.need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
         self._live: set[str] = set()
         self.packs: dict[str, PackPlan] = {}
         self._failures: Counter[str] = Counter()
@@ -130,7 +129,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next pack; None when none can start yet; FINISHED at the end."""
         with self.ours():
-            if len(self._live) >= cluster.wanted(self._need):
+            if len(self._live) >= cluster.wanted(self.need):
                 return None
             plan = self._search.next()
             if plan is None:

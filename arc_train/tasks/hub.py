@@ -8,7 +8,6 @@ and results say so.
 """
 
 import hashlib
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from PIL import Image
 
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
+from arc_train.tasks.images import read_image
 from arc_train.tasks.labels import DERIVATIONS
 
 Rows = NDArray[np.int64]
@@ -33,7 +33,8 @@ SPLIT_NAMES = {
     "val": ["validation", "valid", "val", "train"],
     "test": ["test"],
 }
-ON_DISK = ("*.parquet", "*.tar", "*.arrow", "dataset_dict.json", "dataset_info.json", "train/*/*")
+TABLES = ("*.parquet", "*.tar", "*.arrow")
+ON_DISK = (*TABLES, "dataset_dict.json", "dataset_info.json", "train/*/*")
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,17 @@ class Row:
         Raises:
             InputError: it can't be read.
         """
-        try:
-            if isinstance(self.stored, dict):
-                content = self.stored["bytes"] or Path(self.stored["path"]).read_bytes()
-                image: Image.Image = Image.open(io.BytesIO(content))
-                image.load()
-            else:
+        if isinstance(self.stored, dict):
+            stored = self.stored["bytes"] or Path(self.stored["path"])
+            image, content = read_image(stored, self.where)
+        else:
+            try:
                 pixels = np.asarray(self.stored, dtype=np.uint8).squeeze()
                 image, content = Image.fromarray(pixels), pixels.tobytes()
-            if self.mask and np.asarray(image).max() <= 1:
-                image = Image.fromarray(255 * np.asarray(image, dtype=np.uint8))
-        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"{self.where}: can't read the image: {error}") from error
+            except (ValueError, TypeError) as error:
+                raise InputError(f"{self.where}: can't read the image: {error}") from error
+        if self.mask and np.asarray(image).max() <= 1:
+            image = Image.fromarray(255 * np.asarray(image, dtype=np.uint8))
         return image, content
 
 
@@ -88,7 +88,11 @@ def hub_source(task: Task, folder: Path | None, draw: Draw) -> "HubSource":
 
 def on_disk(folder: Path) -> bool:
     """Whether a folder holds a data set."""
-    return any(next(folder.rglob(pattern), None) for pattern in ON_DISK)
+    return _has(folder, ON_DISK)
+
+
+def _has(folder: Path, patterns: tuple[str, ...]) -> bool:
+    return any(next(folder.rglob(pattern), None) for pattern in patterns)
 
 
 class HubSource:
@@ -308,7 +312,7 @@ def _files(folder: Path) -> dict[str, Any]:
     (Left to itself it takes a class folder such as `train_railway` for a part of train.)
     """
     named = [*SPLIT_NAMES["val"], "test"]
-    if any(next(folder.rglob(pattern), None) for pattern in ("*.parquet", "*.tar", "*.arrow")):
+    if _has(folder, TABLES):
         return {"path": str(folder)}
     parts = {name: f"{folder}/{name}/**" for name in named if (folder / name).is_dir()}
     return {"path": "imagefolder", "data_files": parts}

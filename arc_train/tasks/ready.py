@@ -6,8 +6,15 @@ from pathlib import Path
 from arc_train.errors import InputError
 from arc_train.tasks.cache import cached
 from arc_train.tasks.catalog import Task
-from arc_train.tasks.hub import on_disk
-from arc_train.tasks.sources import SPLITS, FGVCSource, Line, ListSource, VTABSource
+from arc_train.tasks.sources import (
+    SPLITS,
+    FGVCSource,
+    Line,
+    ListSource,
+    VTABSource,
+    holds_data_set,
+    task_folder,
+)
 from arc_train.tasks.standins import VARIANT
 
 STRIDE = 500  # one image in so many is looked for
@@ -33,12 +40,10 @@ def look(task: Task, root: Path, cache: Path) -> Ready:
     sides = sorted({entry["size"] for entry in entries})
     if task.group == "demo":
         return Ready("embedded", None, sides)
-    folder = next((root / name for name in task.folders if (root / name).is_dir()), None)
+    folder = task_folder(task, root)
     if folder is None:
         return Ready("not found", f"no folder {' or '.join(task.folders)}", sides)
-    if not any((folder / name).exists() for name in ("train800.txt", "train.json")) and on_disk(
-        folder
-    ):
+    if holds_data_set(folder):
         return Ready("data set", f"{folder}: its images are drawn, not the published ones", sides)
     try:
         source = (_FGVCGlance if task.group == "fgvc" else _VTABGlance)(task, folder)

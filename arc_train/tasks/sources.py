@@ -5,7 +5,6 @@ A source knows each split's images and labels and can say cheaply whether they c
 """
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from PIL import Image
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw, hub_source, on_disk
+from arc_train.tasks.images import read_image
 from arc_train.tasks.standins import StandInSource
 
 SPLITS = ("train", "val", "test")
@@ -68,14 +68,24 @@ def open_source(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Source:
             f"task {task.key} needs its images: set data.root to the folder that holds "
             f"{task.folders[0]}/ with {lists} and test.{lists[-4:].strip('.')}, or to hub"
         )
-    for name in task.folders:
-        folder = root / name
-        if folder.is_dir():
-            listed = (folder / lists.split(",")[0]).exists()
-            if not listed and on_disk(folder):
-                return hub_source(task, folder, draw)
-            return (FGVCSource if task.group == "fgvc" else VTABSource)(task, folder)
-    raise InputError(f"task {task.key}: no folder {' or '.join(task.folders)} in data.root {root}")
+    folder = task_folder(task, root)
+    if folder is None:
+        wanted = " or ".join(task.folders)
+        raise InputError(f"task {task.key}: no folder {wanted} in data.root {root}")
+    if holds_data_set(folder):
+        return hub_source(task, folder, draw)
+    return (FGVCSource if task.group == "fgvc" else VTABSource)(task, folder)
+
+
+def task_folder(task: Task, root: Path) -> Path | None:
+    """Where a task's images lie below the root of all data."""
+    return next((root / name for name in task.folders if (root / name).is_dir()), None)
+
+
+def holds_data_set(folder: Path) -> bool:
+    """Whether a task's folder holds a data set and no lists."""
+    listed = any((folder / name).exists() for name in ("train800.txt", "train.json"))
+    return not listed and on_disk(folder)
 
 
 class DrawnSource:
@@ -127,13 +137,7 @@ class Line:
         Raises:
             InputError: it can't be read.
         """
-        try:
-            content = self.path.read_bytes()
-            image = Image.open(io.BytesIO(content))
-            image.load()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"{self.where}: can't read image {self.path}: {error}") from error
-        return image, content
+        return read_image(self.path, self.where)
 
 
 class ListSource:

@@ -11,11 +11,11 @@ from statistics import median_low
 from typing import Any
 
 from arc_train.tasks.standins import VARIANT
+from orchestrator.leaderboard.means import VTAB_GROUPS
 
 Board = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-VTAB = ("natural", "specialized", "structured")
 # Over how many tasks the published means of these names go.
 PUBLISHED_SIZE = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
 MOST_TASKS = 6
@@ -194,7 +194,7 @@ def _columns(board: Board) -> list[Column]:
     if len(groups) == 1:
         return [*tasks, *leak, params]
     means = [Column("mean", "mean", "mean")]
-    if sum(planned[group] for group in VTAB) == sum(PUBLISHED_SIZE[group] for group in VTAB):
+    if all(planned[group] == PUBLISHED_SIZE[group] for group in VTAB_GROUPS):
         means = [
             Column("mean_19", "mean\nof 19", "mean"),
             Column("mean_groups", "mean of\ngroups", "mean"),
@@ -231,7 +231,7 @@ def _cell(column: Column, mean: Row, rows: Mapping[str, tuple[int, Row]], seeds:
     if column.kind == "group":
         inside = [row for row in inside if row["group"] == column.key]
     elif column.key in ("mean_19", "mean_groups"):
-        inside = [row for row in inside if row["group"] in VTAB]
+        inside = [row for row in inside if row["group"] in VTAB_GROUPS]
     have = sum(1 for row in inside if row["test_accuracy"])
     if column.kind == "leak":
         metered = mean["best_on_test"] or {"n_tasks": 0}

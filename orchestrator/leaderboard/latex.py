@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.comparison import compare, marks, notes, sources
 from orchestrator.leaderboard.grid import (
-    VTAB,
     Board,
     Cell,
     Column,
@@ -20,7 +19,7 @@ from orchestrator.leaderboard.grid import (
     number,
     statement,
 )
-from orchestrator.leaderboard.means import average
+from orchestrator.leaderboard.means import VTAB_GROUPS, average
 
 ESCAPES = str.maketrans(
     {
@@ -108,7 +107,7 @@ def _columns(numbers: Grid, groups: Sequence[str], only: bool) -> list[Column]:
         for column in numbers.columns
         if column.kind == kind and column.group == group
     ]
-    whole = set(VTAB).issuperset(groups)
+    whole = set(VTAB_GROUPS).issuperset(groups)
     return found + [
         column
         for column in numbers.columns
