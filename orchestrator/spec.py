@@ -83,7 +83,7 @@ class ProtocolSpec(_Part):
 
 
 class DataSpec(_Part):
-    """root: folder that holds the tasks' folders; or hub, or stand-ins.
+    """root: folder that holds the tasks' folders; or hub, or stand-ins, or stand-ins/500 for few.
 
     cache: the node's cache of decoded images. draw, draw_seed: how images are drawn from a data
     set of the hub, which has no list of the published ones (arc_train.tasks.hub.Draw).

@@ -26,7 +26,8 @@ SPLITS = ("train", "val", "test")
 VTAB_LISTS = {"train": "train800", "val": "val200", "test": "test"}
 
 
-# As the root of all data: images drawn in the tasks' places, for a rehearsal.
+# As the root of all data: images drawn in the tasks' places, for a rehearsal. With a number below
+# it, stand-ins/500, no more of them in a split.
 STAND_INS = Path("stand-ins")
 # As the root of all data: every task from the Hugging Face hub, or its cache on this machine.
 HUB = Path("hub")
@@ -58,8 +59,8 @@ def open_source(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Source:
     """
     if task.group == "demo":
         return DrawnSource(task)
-    if root == STAND_INS:
-        return StandInSource(task)
+    if root and root.parts[:1] == STAND_INS.parts:
+        return StandInSource(task, _most(root))
     if root == HUB:
         return hub_source(task, None, draw)
     lists = "train.json, val.json" if task.group == "fgvc" else "train800.txt, val200.txt"
@@ -75,6 +76,15 @@ def open_source(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Source:
     if holds_data_set(folder):
         return hub_source(task, folder, draw)
     return (FGVCSource if task.group == "fgvc" else VTABSource)(task, folder)
+
+
+def _most(root: Path) -> int | None:
+    """How many stand-ins a split may have at most."""
+    if root == STAND_INS:
+        return None
+    if len(root.parts) > 2 or not root.name.isdecimal() or not int(root.name):
+        raise InputError(f"data.root {root}: expected stand-ins, or stand-ins/500 for 500 a split")
+    return int(root.name)
 
 
 def task_folder(task: Task, root: Path) -> Path | None:

@@ -20,18 +20,24 @@ BLOCK = 512  # images drawn at a time
 
 
 class StandInSource:
-    """Splits of the published sizes, the same at every call."""
+    """Splits, the same at every call.
+
+    most: images in a split, or one for each class if it has more; None: as many as published.
+    """
 
     variant = VARIANT
     split = "drawn"
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, most: int | None = None) -> None:
         self.task = task
-        self._sizes = {"train": task.train, "val": task.val, "test": task.test}
+        published = {"train": task.train, "val": task.val, "test": task.test}
+        limit = max(published.values()) if most is None else max(most, task.classes)
+        self._sizes = {split: min(size, limit) for split, size in published.items()}
 
     def key(self) -> str:
-        """Changes with the drawing code, which is all that the images depend on."""
-        return hashlib.sha256(self.task.key.encode() + Path(__file__).read_bytes()).hexdigest()
+        """Changes with the drawing code and the sizes, which is all that the images depend on."""
+        drawn = f"{self.task.key}|{self._sizes}".encode()
+        return hashlib.sha256(drawn + Path(__file__).read_bytes()).hexdigest()
 
     def size(self, split: str) -> int:
         return self._sizes[split]

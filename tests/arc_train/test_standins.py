@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arc_train.errors import InputError
 from arc_train.tasks.cache import prepare
 from arc_train.tasks.catalog import catalog, groups
 from arc_train.tasks.check import check
@@ -18,6 +19,17 @@ def test_every_task_has_one_with_its_classes_and_sizes(key: str) -> None:
     assert [source.size(split) for split in SPLITS] == [task.train, task.val, task.test]
     assert set(source.labels("test").tolist()) == set(range(task.classes))
     assert source.variant == "stand-in"
+
+
+def test_few_of_them_still_show_every_class() -> None:
+    for key, sizes in {"vtab/dtd": [300, 200, 300], "fgvc/nabirds": [555, 555, 555]}.items():
+        source = open_source(catalog()[key], STAND_INS / "300")
+        assert [source.size(split) for split in SPLITS] == sizes
+        assert len(set(source.labels("train").tolist())) == catalog()[key].classes
+        assert source.key() != open_source(catalog()[key], STAND_INS).key()
+    for wrong in ("stand-ins/x", "stand-ins/0", "stand-ins/300/cifar"):
+        with pytest.raises(InputError, match=f"data.root {wrong}: expected stand-ins"):
+            open_source(catalog()["vtab/dtd"], Path(wrong))
 
 
 @pytest.mark.parametrize("key", ["vtab/kitti", "fgvc/flowers"])
