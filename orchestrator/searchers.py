@@ -97,7 +97,7 @@ def portfolio(problem: Problem, count: int) -> list[Config]:
     chosen = list(range(min(len(first), count)))
     belief = believe(
         np.array([features(problem.space, t.config) for h in histories for t in h]),
-        np.concatenate([centred(history) for history in histories]),
+        np.concatenate([_values(history) for history in histories]),
         np.repeat(
             [0 if history is problem.own else i + 1 for i, history in enumerate(histories)],
             [len(history) for history in histories],
@@ -129,7 +129,7 @@ def tpe(problem: Problem, count: int) -> list[Config]:
         )
     study = optuna.create_study(direction="maximize", sampler=sampler)
     dimensions = {name: _distribution(d) for name, d in sorted(problem.space.items())}
-    for tried, value in zip(problem.own, centred(problem.own), strict=True):
+    for tried, value in zip(problem.own, _values(problem.own), strict=True):
         study.add_trial(
             optuna.create_trial(params=tried.config, distributions=dimensions, value=float(value))
         )
@@ -193,7 +193,7 @@ def _pool(problem: Problem) -> list[Config]:
     return [*elsewhere[-POOL:], *pool]
 
 
-def centred(history: Sequence[Tried]) -> NDArray[np.float64]:
+def _values(history: Sequence[Tried]) -> NDArray[np.float64]:
     """Accuracies around their mean, in points, none further below the best than FLOOR."""
     finished = [tried.accuracy for tried in history if tried.accuracy is not None]
     if not finished:
