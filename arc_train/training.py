@@ -141,6 +141,10 @@ class PackRun:
         """Images a trial trains on in an epoch."""
         return len(self._train)
 
+    def curve(self, trial: str) -> list[list[float | None]]:
+        """A trial's rows so far: (epoch, train loss, val loss, val accuracy)."""
+        return self._curves[trial]
+
     @property
     def done(self) -> bool:
         """Whether no trial is left in training."""

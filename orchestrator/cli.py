@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub.add_argument("--latex", metavar="FILE", help="also write the tables as LaTeX")
+    sub.add_argument("--wandb", action="store_true", help="also have all of it online in W&B")
     sub = add("export", _export, "take a study's winner out of a sweep's folder")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("study", metavar="STUDY", help="backbone/method/task, as the results name it")
@@ -271,10 +272,11 @@ def _leaderboard(options: argparse.Namespace) -> int:
     from orchestrator.folder import SweepFolder
     from orchestrator.leaderboard.terminal import render
     from orchestrator.spec import load
-    from orchestrator.sweep import project
+    from orchestrator.sweep import project, upload
 
     folder = SweepFolder(options.folder)
-    board = project(load(folder.resolved_spec()), folder)
+    spec = load(folder.resolved_spec())
+    board = project(spec, folder)
     if options.latex:
         from orchestrator.leaderboard.latex import latex
 
@@ -282,6 +284,8 @@ def _leaderboard(options: argparse.Namespace) -> int:
             Path(options.latex).write_text(latex(board), encoding="utf-8")
         except OSError as error:
             raise InputError(f"--latex {options.latex}: {error.strerror}") from error
+    if options.wandb:
+        upload(spec, folder, board)
     if options.json:
         print(json.dumps(board))
     else:

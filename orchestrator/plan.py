@@ -61,6 +61,16 @@ class PackPlan:
     study: Study
     trials: tuple[Trial, ...]
 
+    def about(self, trial: Trial) -> dict[str, Any]:
+        """What the result of one of its trials says whatever comes of it."""
+        return {
+            "id": trial.id,
+            "kind": "final" if self.kind == "final" else "search",
+            **asdict(self.study),
+            "config": trial.config,
+            "seed": trial.seed,
+        }
+
     def record(self) -> dict[str, Any]:
         """As plain data, for the pack's file and for the worker."""
         return asdict(self)

@@ -24,7 +24,7 @@ from orchestrator.plan import Identity, PackPlan, studies
 from orchestrator.progress import Progress
 from orchestrator.search import SweepSearch
 from orchestrator.spec import Spec, dump
-from orchestrator.tracking import Tracker, resolve_mode
+from orchestrator.tracking import Tracker, has_credentials, resolve_mode
 
 # What may not change in a sweep's folder: results made otherwise can't stand in one table.
 FIXED = ("seed", "backbones", "training")
@@ -61,27 +61,50 @@ def run(spec: Spec, progress: Progress) -> Ended:
         _check_results(spec, folder, identity)
         write_atomically(folder.spec, dump(spec).encode())
         search = SweepSearch(spec, identity, folder)
-        tracker = Tracker(
-            folder.path,
-            spec.name,
-            resolve_mode(spec.wandb.mode),
-            spec.wandb.project,
-            spec.wandb.entity,
-        )
+        tracker = _tracker(spec, folder, resolve_mode(spec.wandb.mode))
         before = folder.results()
         for result in before.values():
             tracker.log(result)
         problem, interrupted = None, False
         if search.ready():
             interrupted, problem = _tune(spec, folder, identity, search, tracker, progress)
-        tracker.close(timeout=10 if interrupted else None)
         board = project(spec, folder)
+        if not interrupted:
+            tracker.board(board)
+        tracker.close(timeout=10 if interrupted else None)
         results = folder.results()
         statuses: dict[str, int] = {}
         for result in results.values():
             statuses[result["status"]] = statuses.get(result["status"], 0) + 1
         trained = sum(1 for trial in results if before.get(trial) != results[trial])
         return Ended(board, statuses, trained, interrupted, problem or tracker.problem)
+
+
+def upload(spec: Spec, folder: SweepFolder, board: Mapping[str, Any]) -> None:
+    """Have every result and the leaderboard as W&B runs online, wherever the sweep ran.
+
+    What is online already isn't sent again.
+
+    Raises:
+        InputError: no credentials, or W&B can't be reached.
+    """
+    if not has_credentials():
+        raise InputError(
+            "--wandb needs W&B's credentials: run `wandb login`, or set WANDB_API_KEY (and "
+            "WANDB_BASE_URL for a server of your own)"
+        )
+    with _locked(folder):
+        tracker = _tracker(spec, folder, "online")
+        for result in folder.results().values():
+            tracker.log(result)
+        tracker.board(board)
+        tracker.close()
+    if tracker.problem:
+        raise InputError(tracker.problem)
+
+
+def _tracker(spec: Spec, folder: SweepFolder, mode: str) -> Tracker:
+    return Tracker(folder.path, spec.name, mode, spec.wandb.project, spec.wandb.entity)
 
 
 def project(spec: Spec, folder: SweepFolder) -> dict[str, Any]:
@@ -140,6 +163,9 @@ def _tune(
         for result in ended:
             if result is not None:
                 tracker.log(result)
+        for trial in plan.trials:
+            if rows := report["curves"].get(trial.id):
+                tracker.rows(plan.about(trial), rows)
         progress.pack_reported(plan, report, [result for result in ended if result])
 
     def failed(plan: PackPlan, results: list[dict[str, Any]], reason: str) -> None:

@@ -1,27 +1,29 @@
-"""W&B runs as a projection of result files: one run per finished trial, written by one thread.
+"""W&B runs as a projection of result files: one run per trial, written by one thread.
 
 Nothing waits for W&B and nothing fails because of it: what went wrong is told at the end, and the
 result files have everything. Which runs are written stands in `wandb/logged.jsonl`, a line for
 each once it is finished, so that a sweep killed anywhere still ends with each trial exactly once.
+What is written offline is written again online when that is asked for, under the same run id.
 """
 
 import configparser
 import contextlib
+import hashlib
 import json
 import netrc
 import os
 import queue
 import shutil
 import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from arc_train.tasks.catalog import catalog
+from orchestrator import wandb_runs
 from orchestrator.folder import Result
-from orchestrator.space import shown
 
-TAG_LENGTH = 64  # W&B refuses longer ones
 PATIENCE = 30  # seconds for a server to answer at a run's start, and again at its end
 GIVE_UP_AFTER = 3  # faults in a row once the sweep is over: a server that is down can't hold it
 LONGEST_PAUSE = 300  # seconds between faults while it runs: an outage is waited for, not lost
@@ -37,10 +39,11 @@ def resolve_mode(mode: str) -> str:
     asked = os.environ.get("WANDB_MODE") or _saved("mode")
     if asked in ("online", "offline", "disabled"):
         return asked
-    return "online" if _has_credentials() else "offline"
+    return "online" if has_credentials() else "offline"
 
 
-def _has_credentials() -> bool:
+def has_credentials() -> bool:
+    """Whether W&B's client would find a key for its server."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     base = os.environ.get("WANDB_BASE_URL") or _saved("base_url") or "https://api.wandb.ai"
@@ -73,9 +76,10 @@ class Tracker:
         self._folder = folder
         self._where: dict[str, Any] = {"project": project or sweep, "entity": entity, "mode": mode}
         self._sweep = sweep
-        self._queue: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[_Ledger], None] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._missed: dict[str, Result] = {}
+        self._missed: dict[str, Callable[[_Ledger], None]] = {}
+        self._live: dict[str, Any] = {}  # runs of trials in training, by id
         self._faults = 0
         self._fault: str | None = None
         self._thread: threading.Thread | None = None
@@ -88,10 +92,27 @@ class Tracker:
         """What keeps results from being W&B runs, in a sentence."""
         return self._fault and f"W&B runs are missing: {self._fault}; the same command writes them"
 
+    def rows(self, trial: Result, rows: list[list[float | None]]) -> None:
+        """Show how a trial in training is doing, online only; returns at once.
+
+        trial: what is known before its result: id, kind, study, config, seed. rows: of its curve.
+        """
+        if self._where["mode"] == "online":
+            self._put(lambda ledger: self._show(trial, rows))
+
     def log(self, result: Result) -> None:
-        """Have a finished trial's run written, unless it is. Returns at once."""
-        if self._thread is not None:
-            self._queue.put(result)
+        """Have an ended trial's run written, unless it is. Returns at once."""
+        write = partial(self._write, result)
+        self._put(partial(self._try, result["id"], result["status"], write))
+
+    def board(self, board: Mapping[str, Any]) -> None:
+        """Have the leaderboard's run written, unless it is. Returns at once."""
+        content = json.dumps(board, sort_keys=True)
+        trial = hashlib.sha256(f"{self._sweep}/leaderboard".encode()).hexdigest()[:16]
+        write = partial(self._write_board, trial, board)
+        self._put(
+            partial(self._try, trial, hashlib.sha256(content.encode()).hexdigest()[:16], write)
+        )
 
     def close(self, timeout: float | None = None) -> None:
         """Wait until all is written, for at most `timeout` seconds."""
@@ -106,44 +127,86 @@ class Tracker:
             self._fault = self._fault or "there was no time to write them"
             _abandon()
 
+    def _put(self, what: "Callable[[_Ledger], None]") -> None:
+        if self._thread is not None:
+            self._queue.put(what)
+
     def _work(self) -> None:
         try:
-            ledger = _Ledger(self._folder / "wandb")
+            ledger = _Ledger(self._folder / "wandb", self._where["mode"])
         except OSError as error:
             self._fault = f"can't write {self._folder / 'wandb'}: {error.strerror}"
             return
-        for result in iter(self._queue.get, None):
-            self._try(result, ledger)
-        for result in list(self._missed.values()):
-            self._try(result, ledger)
+        for write in iter(self._queue.get, None):
+            write(ledger)
+        for write in list(self._missed.values()):
+            write(ledger)
+        if self._live:  # interrupted: these go on with the next run, and have not finished
+            _abandon()
 
     def _given_up(self) -> bool:
         return self._closing.is_set() and self._faults >= GIVE_UP_AFTER
 
-    def _try(self, result: Result, ledger: "_Ledger") -> None:
-        if ledger.has(result):
+    def _try(self, trial: str, state: str, write: Callable[[], str], ledger: "_Ledger") -> None:
+        """Write a run whole, unless the ledger has it in this state."""
+        if ledger.has(trial, state):
             return
-        self._missed[result["id"]] = result
+        self._missed[trial] = partial(self._try, trial, state, write)
         if self._given_up():
             return
         try:
-            ledger.remove_run(result["id"])
-            ledger.add(result, self._where["mode"], self._write(result))
+            if trial not in self._live:
+                ledger.remove_run(trial)
+            ledger.add(trial, state, write())
         except Exception as error:  # wandb raises whatever its service and server do
-            if self._given_up():  # the fault is that close() took the service away
-                return
-            self._faults += 1
-            self._fault = " ".join(f"{type(error).__name__}: {error}".split())
-            _abandon()  # the service may be dead or hang: the next run starts another
-            self._closing.wait(min(2**self._faults, LONGEST_PAUSE))
+            self._failed(error)
         else:
             self._faults = 0
-            del self._missed[result["id"]]
+            del self._missed[trial]
             if not self._missed:
                 self._fault = None
 
+    def _failed(self, error: Exception) -> None:
+        if self._given_up():  # the fault is that close() took the service away
+            return
+        self._faults += 1
+        self._fault = " ".join(f"{type(error).__name__}: {error}".split())
+        self._live.clear()
+        _abandon()  # the service may be dead or hang: the next run starts another
+        self._closing.wait(min(2**self._faults, LONGEST_PAUSE))
+
+    def _show(self, trial: Result, rows: list[list[float | None]]) -> None:
+        """Add rows to a live run. After a fault nothing is live until results come through."""
+        if self._faults or self._closing.is_set():
+            return
+        try:
+            if trial["id"] not in self._live:
+                self._live[trial["id"]] = self._open(wandb_runs.about_trial(trial))
+            wandb_runs.log_rows(self._live[trial["id"]], rows)
+        except Exception as error:
+            self._failed(error)
+            self._fault = None  # the run itself is written when its result is there
+
     def _write(self, result: Result) -> str:
-        """Write one run whole; returns its folder's name."""
+        """Write a trial's run, or what a live one lacks; returns its folder's name."""
+        run = self._live.pop(result["id"], None) or self._open(wandb_runs.about_trial(result))
+        config = {"sweep": self._sweep, **wandb_runs.config(result)}
+        run.config.update(config, allow_val_change=True)  # a continued run would keep the old one
+        wandb_runs.log_rows(run, result["curve"])
+        adapter = self._folder / "adapters" / f"{result['id']}.safetensors"
+        if result["kind"] == "final" and adapter.exists():
+            wandb_runs.log_adapter(run, result, adapter)
+        run.summary.update(wandb_runs.summary(result))
+        return self._end(run, exit_code=int(result["status"] == "failed"))
+
+    def _write_board(self, trial: str, board: Mapping[str, Any]) -> str:
+        about = {"id": trial, "name": f"leaderboard · {self._sweep}", "job_type": "leaderboard"}
+        run = self._open(about)
+        wandb_runs.log_board(run, board)
+        return self._end(run, exit_code=0)
+
+    def _open(self, about: dict[str, Any]) -> Any:
+        """A run that is new, or (online) that goes on where an earlier attempt left it."""
         import wandb  # slow to import, and not wanted at all where tracking is disabled
 
         settings = wandb.Settings(
@@ -158,72 +221,62 @@ class Tracker:
             finish_timeout_raises=True,
         )
         wandb.setup(settings=wandb.Settings(silent=True))  # the login, too, is silent then
-        group = catalog()[result["task"]].group
         run = wandb.init(
-            id=result["id"],
-            name=_name(result),
-            group=f"{result['backbone']}/{result['method']}/{result['task']}",
-            job_type=result["kind"],
-            tags=[tag[:TAG_LENGTH] for tag in (group, result["method"], result["backbone"])],
             dir=str(self._folder),
             reinit="create_new",
             # A trial that failed, or whose driver was killed, may have a run on the server already;
             # with explicit steps it is continued, and rows it has are not doubled.
             resume="allow" if self._where["mode"] == "online" else None,
             settings=settings,
+            **about,
             **self._where,
         )
-        config = {"sweep": self._sweep, "task_group": group, **_config(result)}
-        run.config.update(config, allow_val_change=True)  # a continued run would keep the old one
         run.define_metric("epoch")
         # No summary from the rows: a diverged trial's last accuracy would be ranked as its result.
         run.define_metric("*", step_metric="epoch", summary="none")
-        for row in result["curve"]:
-            named = zip(("epoch", "train_loss", "val_loss", "val_accuracy"), row, strict=True)
-            run.log({k: v for k, v in named if v is not None}, step=row[0])
-        run.summary.update(_summary(result))
+        return run
+
+    def _end(self, run: Any, exit_code: int) -> str:
         name = Path(run.dir).parent.name
-        run.finish(exit_code=int(result["status"] == "failed"))
+        run.finish(exit_code=exit_code)
         if not (self._folder / "wandb" / name).is_dir():
             raise OSError(f"W&B wrote elsewhere: {run.dir}")
         return name
 
 
 class _Ledger:
-    """Which trials have a finished run, and of which status the result was."""
+    """Which runs are finished, in which mode, and of which state: a trial's status, say."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, mode: str) -> None:
+        self._folder, self._mode = folder, mode
         self._path = folder / "logged.jsonl"
-        self._status: dict[str, str] = {}
+        self._states: dict[str, tuple[str, str]] = {}
         folder.mkdir(exist_ok=True)
         with self._path.open("a+", errors="replace") as file:  # also: may we write here?
             file.seek(0)
-            text = file.read()
-            if text and not text.endswith("\n"):  # torn when a driver was killed: close the line
-                file.write("\n")
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):
-                entry = json.loads(line)
-                self._status[entry["id"]] = entry["status"]
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    entry = json.loads(line)
+                    self._states[entry["id"]] = entry["status"], entry["mode"]
 
-    def has(self, result: Result) -> bool:
-        """Whether this very result is logged: a repaired trial differs in its status."""
-        return self._status.get(result["id"]) == result["status"]
+    def has(self, trial: str, state: str) -> bool:
+        """Whether a run is finished as it is now, and online if that is where it is wanted."""
+        there, mode = self._states.get(trial, (None, None))
+        return there == state and mode in ("online", self._mode)
 
     def remove_run(self, trial: str) -> None:
-        """Remove what is left of an earlier attempt: one cut by a kill, or of a failed trial."""
+        """Remove what is left of an earlier attempt: one cut by a kill, offline, or that failed."""
         for run in self._folder.glob(f"*run-*-{trial}"):
             shutil.rmtree(run)
 
-    def add(self, result: Result, mode: str, run: str) -> None:
+    def add(self, trial: str, state: str, run: str) -> None:
         """Note a finished run, on disk before anything else happens."""
-        entry = {"id": result["id"], "status": result["status"], "mode": mode, "run": run}
+        entry = {"id": trial, "status": state, "mode": self._mode, "run": run}
         with self._path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self._status[result["id"]] = result["status"]
+        self._states[trial] = state, self._mode
 
 
 def _abandon() -> None:
@@ -237,34 +290,3 @@ def _abandon() -> None:
         wandb.sdk.wandb_setup.singleton()._connection._proc._process.kill()
     with contextlib.suppress(Exception, SystemExit):  # it exits with the code of the killed service
         wandb.teardown()
-
-
-def _name(result: Result) -> str:
-    """`arc · cifar100 · r50 lr0.003`, with the seed for a final."""
-    short = {"rank": "r", "weight_decay": "wd", "dropout": "drop"}
-    order = {"rank": 0, "lr": 1}
-    config = sorted(result["config"].items(), key=lambda item: (order.get(item[0], 2), item[0]))
-    parts = [f"{short.get(name, name)}{shown(value)}" for name, value in config]
-    if result["kind"] == "final":
-        parts.append(f"seed{result['seed']}")
-    return f"{result['method']} · {result['task'].split('/')[-1]} · {' '.join(parts)}"
-
-
-def _config(result: Result) -> dict[str, Any]:
-    """Flat, since W&B's tables filter by single keys."""
-    plain = ("kind", "backbone", "method", "task", "seed", "device")
-    return {
-        **{key: result[key] for key in plain},
-        **result["config"],
-        **{f"data_{key}": value for key, value in result["data"].items()},
-        **{f"code_{key}": value for key, value in result["code"].items()},
-        **{f"package_{key}": value for key, value in result["packages"].items()},
-    }
-
-
-def _summary(result: Result) -> dict[str, Any]:
-    """What the leaderboard uses; `note` always, so that a repaired trial loses its failure's."""
-    outcome = ("status", "epochs_run", "val_accuracy", "val_loss", "test_accuracy")
-    size = ("trainable_params", "adapter_params", "seconds")
-    known = {key: result[key] for key in (*outcome, *size) if result[key] is not None}
-    return known | {"note": result["note"] or ""}

@@ -124,7 +124,7 @@ class RunningPack:
 
     def advance(self, seconds: float) -> dict[str, Any]:
         """Run epochs for about `seconds`; returns a small report on the pack."""
-        started, ended, images = time.monotonic(), [], 0
+        started, ended, images, seen = time.monotonic(), [], 0, self.run.epoch
         while not self.run.done:
             images += len(self.run.pack.members) * self.run.train_images
             outcomes = self.run.run_epoch()
@@ -146,8 +146,13 @@ class RunningPack:
             "alive": len(self.run.pack.members),
             "images": images,
             "ended": [result["id"] for result in ended],
+            "curves": {} if self.run.done else self._curves(seen),
             "done": self.run.done,
         }
+
+    def _curves(self, seen: int) -> dict[str, list[list[float | None]]]:
+        """What the curves of the trials in training gained since an epoch."""
+        return {m.id: self.run.curve(m.id)[seen:] for m in self.run.pack.members}
 
     def _measure(self, test: Split) -> None:
         """Test the finals as they are after this epoch: nothing but their results will know."""
@@ -173,11 +178,7 @@ class RunningPack:
         trial = next(t for t in self.plan.trials if t.id == outcome.id)
         tested = self._tested[trial.id]
         result = {
-            "id": trial.id,
-            "kind": "final" if self.plan.kind == "final" else "search",
-            **asdict(self.plan.study),
-            "config": trial.config,
-            "seed": trial.seed,
+            **self.plan.about(trial),
             "epochs_run": outcome.epochs_run,
             "status": outcome.status,
             "note": outcome.note,
@@ -256,11 +257,7 @@ def _about_data(
 def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) -> Result:
     """What the driver writes for a trial whose pack could not be run."""
     return {
-        "id": trial.id,
-        "kind": "final" if plan.kind == "final" else "search",
-        **asdict(plan.study),
-        "config": trial.config,
-        "seed": trial.seed,
+        **plan.about(trial),
         "epochs_run": 0,
         "status": "failed",
         "note": error,
