@@ -53,7 +53,7 @@ def log_rows(run: Any, rows: Iterable[list[float | None]]) -> None:
     """Rows of a curve by epoch; those that the run has already are dropped by the client."""
     for row in rows:
         named = zip(("epoch", "train_loss", "val_loss", "val_accuracy"), row, strict=True)
-        run.log({k: v for k, v in named if v is not None}, step=row[0])
+        run.log({k: v for k, v in named if v is not None}, step=row[0], commit=True)
 
 
 def log_adapter(run: Any, result: Result, path: Path) -> None:
