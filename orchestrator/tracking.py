@@ -16,7 +16,7 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -279,11 +279,24 @@ class _Ledger:
         self._states[trial] = state, self._mode
 
 
+@cache
+def _silence_threads() -> None:
+    """Without its service the client's own threads end in tracebacks that help nobody."""
+    usual = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        if not ended.exc_type.__module__.startswith("wandb."):
+            usual(ended)
+
+    threading.excepthook = hook
+
+
 def _abandon() -> None:
     """End W&B's service at once. Left alone it waits for its server, and the process for it.
 
     There is no public way; should the private one change, leaving takes PATIENCE longer.
     """
+    _silence_threads()
     with contextlib.suppress(Exception):
         import wandb
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from orchestrator.cli import main
 from orchestrator.folder import Result
 from orchestrator.tracking import Tracker
-from tests.orchestrator.test_tracking import CHILD, environment, result, track
+from tests.orchestrator.test_tracking import CHILD, environment, problem_of_child, result, track
 from tests.wandb_server import WandbServer
 
 CURVE = [
@@ -84,6 +84,7 @@ def test_what_ran_offline_is_sent_when_online_is_wanted(
     assert complete(server, some(4))
 
 
+@pytest.mark.slow
 def test_a_trial_in_training_shows_its_curve_and_ends_whole(
     server: WandbServer, tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_trial_in_training_shows_its_curve_and_ends_whole(
     assert complete(server, [trial])
 
 
+@pytest.mark.slow
 def test_a_live_run_cut_by_the_end_of_the_driver_is_completed_by_the_next(
     server: WandbServer, tmp_path: Path
 ) -> None:
@@ -142,6 +144,19 @@ def test_an_outage_costs_nothing(server: WandbServer, tmp_path: Path, fault: str
     tracker.close(120)
     assert tracker.problem is None
     assert complete(server, results)
+
+
+@pytest.mark.slow
+def test_a_server_out_of_order_is_told_in_one_sentence_and_no_traceback(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    server.fault = "error"
+    problem = problem_of_child(tmp_path, some(1), "online", 5, **server.environment())
+    assert problem
+    assert problem.startswith("W&B runs are missing")
+    server.fault = None
+    assert track(tmp_path, some(1), "online").problem is None
+    assert complete(server, some(1))
 
 
 @pytest.mark.slow
@@ -190,6 +205,7 @@ def test_finals_carry_what_they_learned(server: WandbServer, tmp_path: Path) -> 
     assert server.runs[final["id"]].exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_can_be_sent_later_with_its_leaderboard(
     server: WandbServer,
     tmp_path: Path,
