@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub.add_argument("--latex", metavar="FILE", help="also write the tables as LaTeX")
     sub.add_argument("--wandb", action="store_true", help="also have all of it online in W&B")
+    sub = add("dashboard", _dashboard, "create or update a sweep's workspace and report in W&B")
+    sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub = add("export", _export, "take a study's winner out of a sweep's folder")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("study", metavar="STUDY", help="backbone/method/task, as the results name it")
@@ -290,6 +292,33 @@ def _leaderboard(options: argparse.Namespace) -> int:
         print(json.dumps(board))
     else:
         Console().print(render(board))
+    return DONE
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from orchestrator import dashboard
+    from orchestrator.folder import SweepFolder, write_atomically
+    from orchestrator.spec import load
+    from orchestrator.sweep import project, upload
+    from orchestrator.tracking import has_credentials
+
+    folder = SweepFolder(options.folder)
+    spec = load(folder.resolved_spec())
+    board = project(spec, folder)
+    place = spec.wandb.project or spec.name
+    if has_credentials():
+        upload(spec, folder, board)  # the panels show its runs
+        for what, url in dashboard.save(folder.path, board, spec.wandb.entity, place).items():
+            print(f"{what:10} {url}")
+        return DONE
+    for what, content in dashboard.specification(board).items():
+        path = folder.path / f"wandb_{what}.json"
+        write_atomically(path, json.dumps(content, indent=1).encode())
+        print(f"{what:10} {path}")
+    print(
+        f"No W&B credentials (`wandb login`, or WANDB_API_KEY): with them this command sends the "
+        f"sweep's runs to project {place!r} and creates or updates these two there."
+    )
     return DONE
 
 

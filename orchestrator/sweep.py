@@ -90,7 +90,7 @@ def upload(spec: Spec, folder: SweepFolder, board: Mapping[str, Any]) -> None:
     """
     if not has_credentials():
         raise InputError(
-            "--wandb needs W&B's credentials: run `wandb login`, or set WANDB_API_KEY (and "
+            "W&B needs credentials: run `wandb login`, or set WANDB_API_KEY (and "
             "WANDB_BASE_URL for a server of your own)"
         )
     with _locked(folder):

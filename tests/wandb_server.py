@@ -98,6 +98,14 @@ class WandbServer:
         given = given.get("input", given)
         if operation in _FIXED:
             return _FIXED[operation]
+        if operation == "GetProjects":
+            nodes = [
+                {**_PROJECT, "name": name}
+                for name in sorted({run.project for run in self.runs.values()})
+            ]
+            pages = {"endCursor": "", "hasNextPage": False}
+            edges = [{"node": node, "cursor": ""} for node in nodes]
+            return {"models": {"edges": edges, "pageInfo": pages}}
         if operation == "RunResumeStatus":
             run = self.runs.get(given["name"])
             return {"model": {**_PROJECT, "name": given["project"], "bucket": run and _bucket(run)}}
@@ -119,7 +127,8 @@ class WandbServer:
             return {"commitArtifact": {"artifact": {"id": found["id"], "digest": found["digest"]}}}
         if operation.lower().startswith("upsertview"):
             self.views.append(given)
-            view = {"id": f"view{len(self.views)}", "name": given.get("name"), "type": "x"}
+            new = f"view{len({view['name'] for view in self.views})}"
+            view = {"id": given.get("id") or new, "name": given.get("name"), "type": "x"}
             return {"upsertView": {"view": view, "inserted": True}}
         raise LookupError(operation)
 
@@ -207,7 +216,15 @@ class WandbServer:
 
 
 _ENTITY = {"id": "entity", "name": "somebody"}
-_PROJECT = {"id": "project", "internalId": "project", "entity": _ENTITY}
+_PROJECT = {
+    "id": "project",
+    "internalId": "project",
+    "entity": _ENTITY,
+    "entityName": "somebody",
+    "createdAt": "2026-01-01T00:00:00",
+    "isBenchmark": False,
+    "user": None,
+}
 _FIXED: dict[str, dict[str, Any]] = {
     "Viewer": {
         "viewer": {
@@ -219,9 +236,9 @@ _FIXED: dict[str, dict[str, Any]] = {
             "teams": {"edges": []},
         }
     },
+    "GetDefaultEntity": {"viewer": {"id": "user", "entity": "somebody"}},
     "ServerFeaturesQuery": {"serverInfo": {"features": []}},
     "ProjectInternalId": {"project": {"internalId": "project"}},
-    "GetProjects": {"models": {"edges": [], "pageInfo": {"endCursor": "", "hasNextPage": False}}},
 }
 
 

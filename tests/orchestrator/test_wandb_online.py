@@ -230,6 +230,16 @@ def test_a_finished_sweep_can_be_sent_later_with_its_leaderboard(
     assert {"leaderboard", "studies"} <= row.keys()
     assert row["studies"]["nrows"] == 1
     assert {artifact["type"] for artifact in server.artifacts.values()} == {"adapter", "run_table"}
+    for _ in range(2):
+        assert main(["dashboard", "results/small"]) == 0
+    saved = capsys.readouterr().out
+    assert f"{server.url}/somebody/small" in saved
+    assert len(server.runs) == 4
+    workspace, report, workspace_again, report_again = server.views
+    assert workspace_again["id"] == "view1"
+    assert report_again["id"] == "view2"
+    for view in (workspace, report):
+        assert "test_accuracy" in view["spec"]
     monkeypatch.delenv("WANDB_API_KEY")
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     assert main(["leaderboard", "results/small", "--wandb"]) == 2
