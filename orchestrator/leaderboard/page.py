@@ -33,9 +33,12 @@ from orchestrator.leaderboard.grid import (
     parameters,
     statement,
 )
+from orchestrator.leaderboard.ranks import ranks
 
 Result = Mapping[str, Any]
 
+# Where a sweep's time goes: to search trials by how they ended, and to finals.
+SPENT = ("done", "stopped", "lost", "finals")
 STATUSES = ("done", "stopped", "diverged", "failed")
 MOST_NOTES = 20
 
@@ -54,6 +57,8 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "statuses": _statuses(board, trials),
         "board": _json(board),
         "trials": _json(_by_study(board, trials)),
+        "ranks": _json(ranks(board)),
+        "cost": _json(cost(board, trials)),
         "plotly": get_plotlyjs(),
     }
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -101,11 +106,12 @@ def _table(numbers: Grid) -> str:
 
 
 def _head(column: Column, ranks: bool, grouped: bool) -> str:
+    group = f' data-group="{escape(column.group)}"' if column.group else ""
     above = f"<small>{escape(column.group)}</small>" if grouped and column.kind == "task" else ""
     title = "trainable\nparams" if column.kind == "params" else column.title
     title = escape(title).replace("\n", "<br>")
     return (
-        f'<th scope="col" class="{column.kind}" data-key="{escape(column.key)}"'
+        f'<th scope="col" class="{column.kind}" data-key="{escape(column.key)}"{group}'
         f"{' aria-sort=descending' if ranks else ''}>"
         f'<button type="button">{above}<span>{title}</span></button></th>'
     )
@@ -180,10 +186,12 @@ def _compared(shown: Sequence[Beside], several: bool) -> str:
     for entry in shown:
         line = (entry.backbone, entry.method)
         below = f"<small>{escape(entry.backbone)}</small>" if several else ""
-        name = "" if line == before else f"{escape(entry.method)}{below}"
+        name = "<td></td>"  # under the name of the line above
+        if line != before:
+            name = f'<th scope="row">{escape(entry.method)}{below}</th>'
         spread = "" if entry.spread is None else f" <small>±{entry.spread:.1f}</small>"
         body += (
-            f'<tr{"" if line == before else " class=first"}><th scope="row">{name}</th>'
+            f"<tr{'' if line == before else ' class=first'}>{name}"
             f'<td class="on">{escape(entry.where)}</td><td>{number(entry.ours)}{spread}</td>'
             f"<td>{entry.seeds or '–'}</td><td>{number(entry.published)}<sup>{entry.marks}</sup>"
             f"</td><td>{signed(entry.difference)}</td><td>{number(entry.retuned)}</td>"
@@ -191,7 +199,8 @@ def _compared(shown: Sequence[Beside], several: bool) -> str:
         )
         before = line
     return (
-        '<div class="scroll"><table class="beside"><thead><tr><th scope="col">Method</th>'
+        '<div class="scroll" tabindex="0"><table class="beside">'
+        '<thead><tr><th scope="col">Method</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -205,6 +214,17 @@ def _by_study(board: Board, trials: Iterable[Result]) -> list[list[dict[str, Any
         if place is not None and trial["kind"] == "search":
             studies[place].append(_slim(trial, board["rows"][place]))
     return studies
+
+
+def cost(board: Board, trials: Iterable[Result]) -> list[dict[str, Any]]:
+    """Seconds of training by method, in the board's order, and what they were spent on."""
+    spent = {row["method"]: dict.fromkeys(SPENT, 0.0) for row in board["rows"]}
+    for trial in trials:
+        if trial["method"] in spent:
+            ended = trial["status"] if trial["status"] in ("done", "stopped") else "lost"
+            what = "finals" if trial["kind"] == "final" else ended
+            spent[trial["method"]][what] += trial["seconds"]
+    return [{"method": method, **seconds} for method, seconds in spent.items()]
 
 
 def _slim(trial: Result, row: Row) -> dict[str, Any]:
@@ -255,7 +275,7 @@ def _statuses(board: Board, trials: Sequence[Result]) -> str:
     body += _counts("All searches", searched)
     body += _counts("Finals", [trial for trial in trials if trial["kind"] == "final"])
     return (
-        f'<div class="bar" aria-hidden="true">{bar}</div><div class="scroll"><table>'
+        f'<div class="bar" aria-hidden="true">{bar}</div><div class="scroll" tabindex="0"><table>'
         f'<thead><tr><th scope="col">Search trials</th>{head}'
         '<th scope="col">training</th></tr></thead>'
         f"<tbody>{body}</tbody></table></div>{_notes(trials)}"
