@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "plan":
             sub.add_argument("--gpu", metavar="NAME", help="estimate GPU-hours: h100, l4, ...")
+            sub.add_argument(
+                "--measured", metavar="DIR", help="estimate from a sweep's folder instead"
+            )
             sub.add_argument("--price", type=float, metavar="P", help="price of one GPU-hour")
     sub = add("status", _status, "how far a sweep is, from another terminal")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
@@ -180,12 +183,15 @@ def _plan(options: argparse.Namespace) -> int:
     sizes = task_sizes(spec)
     counts, published = asdict(cost(spec, sizes)), asdict(published_cost(spec, sizes))
     guess = None
-    if options.gpu:
-        from orchestrator.estimate import estimate
+    if options.gpu or options.measured:
+        from orchestrator.estimate import assumed, estimate, measured
 
-        guess = estimate(spec, sizes, options.gpu, options.price)
+        if options.gpu and options.measured:
+            raise InputError("--gpu assumes a throughput, --measured takes one: give one of them")
+        rates = measured(options.measured) if options.measured else assumed(options.gpu)
+        guess = estimate(spec, sizes, rates, options.price)
     elif options.price is not None:
-        raise InputError("--price needs --gpu: which GPU costs so much an hour?")
+        raise InputError("--price needs --gpu or --measured: what costs so much an hour?")
     if options.json:
         estimated = {"estimate": asdict(guess)} if guess else {}
         print(json.dumps({**counts, "published_protocol": published, **estimated}))
@@ -217,7 +223,7 @@ def _print_estimate(console: Any, guess: Any, price: float | None) -> None:
     table = Table(title=f"on {guess.gpu}, at most", box=None, padding=(0, 2, 0, 0))
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify)
-    table.add_row("GPU-hours", f"{guess.gpu_hours:,.1f}")
+    table.add_row("worker-hours" if guess.gpu == "cpu" else "GPU-hours", f"{guess.gpu_hours:,.1f}")
     if guess.money is not None:
         table.add_row("money", f"{guess.money:,.2f}", f"at {price:g} per GPU-hour")
     table.add_row("hours", f"{guess.hours_longest_study:,.2f}", f"of {guess.longest_study} alone")
@@ -225,7 +231,7 @@ def _print_estimate(console: Any, guess: Any, price: float | None) -> None:
     table.add_row("disk", f"{guess.cache_gb:,.1f} GB", "of every node, for its cache")
     table.add_row("", f"{guess.results_gb:,.1f} GB", "of storage, for adapters")
     console.print(table)
-    console.print(f"Assumed: {guess.assumption}.", style="dim")
+    console.print(f"{guess.assumption[0].upper()}{guess.assumption[1:]}.", style="dim")
 
 
 def _status(options: argparse.Namespace) -> int:

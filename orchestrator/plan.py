@@ -283,6 +283,24 @@ class Work:
     tested: int
 
 
+def pack_work(spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int]) -> Work:
+    """What a pack of so many trials does at most; kind: search, revalidate or final."""
+    train, val, test = sizes
+    epochs, rungs = spec.training.epochs, halving(spec)
+    if kind == "final":
+        refit = train + (val if spec.protocol.final_on == "train+val" else 0)
+        tests = epochs if spec.protocol.leak_meter else 1
+        return Work(trials, trials * epochs * refit, 0, trials * tests * test)
+    if kind == "revalidate" or rungs is None:
+        return Work(trials, trials * epochs * train, trials * val, 0)
+    alive, epoch, trained, validated = trials, 0, 0, 0
+    for rung in [*rungs.rungs(epochs), epochs]:
+        trained += alive * (rung - epoch) * train
+        validated += alive * val
+        alive, epoch = max(1, alive // rungs.eta), rung
+    return Work(trials, trained, validated, 0)
+
+
 def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Work]]:
     """A study's stages: rounds of its search, its best trials again, its finals.
 
@@ -290,28 +308,13 @@ def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Wor
 
     sizes: images of (train, val, test).
     """
-    train, val, test = sizes
-    epochs, size = spec.training.epochs, pack_size(spec, study)
-    rungs = halving(spec)
-
-    def searched(alive: int) -> Work:
-        trials, epoch, trained, validated = alive, 0, 0, 0
-        for rung in [*(rungs.rungs(epochs) if rungs else []), epochs]:
-            trained += alive * (rung - epoch) * train
-            validated += alive * val
-            alive, epoch = max(1, alive // (rungs.eta if rungs else 1)), rung
-        return Work(trials, trained, validated, 0)
-
-    def packs(count: int) -> list[int]:
-        return [len(part) for part in split(range(count), size)]
-
     again = min(spec.selection.revalidate, budget(spec, study)) * spec.selection.seeds
-    refit = train + (val if spec.protocol.final_on == "train+val" else 0)
-    tests = epochs if spec.protocol.leak_meter else 1
+    stages = [("search", count) for count in rounds(spec, study)]
+    stages += [("revalidate", again), ("final", len(spec.finals.seeds))]
+    size = pack_size(spec, study)
     return [
-        *([searched(n) for n in packs(count)] for count in rounds(spec, study)),
-        [Work(n, n * epochs * train, n * val, 0) for n in packs(again)],
-        [Work(n, n * epochs * refit, 0, n * tests * test) for n in packs(len(spec.finals.seeds))],
+        [pack_work(spec, kind, len(part), sizes) for part in split(range(count), size)]
+        for kind, count in stages
     ]
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.folder import Result
+from orchestrator.forecast import Forecast
 from orchestrator.plan import PackPlan, Study
 from orchestrator.search import SweepSearch
 from orchestrator.space import words
@@ -37,7 +38,8 @@ class Progress:
         self._counts: Counter[str] = Counter()
         self._images = 0
         self._started = time.monotonic()
-        self._search: SweepSearch | None = None
+        self._search: SweepSearch
+        self._forecast: Forecast
         self._live: Live | None = None
         self._bars = Bars(
             TextColumn("{task.description}"),
@@ -75,19 +77,31 @@ class Progress:
             self.say(f"prepared {task}: {count} images")
 
     @contextlib.contextmanager
-    def sweep(self, search: SweepSearch) -> Iterator[None]:
+    def sweep(self, search: SweepSearch, forecast: Forecast) -> Iterator[None]:
         """Show the sweep until the block ends."""
-        self._search = search
+        self._search, self._forecast = search, forecast
         self._started = time.monotonic()
         self._bar = self._bars.add_task("studies", total=len(search.studies))
         if not self.console.is_terminal:
             yield
+            self._compare()
             return
         with Live(self._view(), console=self.console, refresh_per_second=4) as live:
             self._live = live
             yield
             self._refresh()
         self._live = None
+        self._compare()
+
+    def _compare(self) -> None:
+        """Say how good the forecast was."""
+        if self._forecast.first and all(study.complete for study in self._search.studies):
+            took = time.monotonic() - self._started
+            first = self._forecast.first - self._started
+            self.say(
+                f"took {duration(took)}; the forecast after a tenth of the work was "
+                f"{duration(first)} ({100 * (first / took - 1):+.0f} %)"
+            )
 
     def pack_started(self, plan: PackPlan) -> None:
         """A pack was handed to the cluster."""
@@ -98,9 +112,11 @@ class Progress:
         """A pack moved on; `ended` are the trials that have a result now."""
         self._running[plan.id] = (plan, report)
         self._images += report["images"]
+        self._forecast.running(plan, report["seconds"], time.monotonic())
         self._ended(plan, ended)
         if report["done"]:
             del self._running[plan.id]
+            self._forecast.ended(plan, time.monotonic())
             if not self.console.is_terminal:
                 self._line(plan)
         self._refresh()
@@ -144,15 +160,14 @@ class Progress:
         )
 
     def _refresh(self) -> None:
-        if self._search is not None:
-            done = sum(study.complete for study in self._search.studies)
-            self._bars.update(self._bar, completed=done)
+        done = sum(study.complete for study in self._search.studies)
+        self._bars.update(self._bar, completed=done)
         if self._live is not None:
             self._live.update(self._view())
 
     def _name(self, study: Study) -> str:
         """Without the backbone where all have the same."""
-        several = self._search and len({s.study.backbone for s in self._search.studies}) > 1
+        several = len({s.study.backbone for s in self._search.studies}) > 1
         return str(study) if several else f"{study.method} {study.task}"
 
     def _view(self) -> Group:
@@ -173,4 +188,17 @@ class Progress:
                 plan, report = running[study]
                 now = f"{plan.kind}: epoch {report['epoch']}, {report['alive']} alive"
             table.add_row(names[study], now, self._score(study))
-        return Group(self._bars, Text(f"trials: {counts or 'none yet'}   {rate}"), table)
+        left = self._forecast.left(time.monotonic())
+        time_left = "" if left is None else f"   about {duration(left)} left"
+        if left is not None and self._forecast.first:
+            first = self._forecast.first - self._started
+            time_left += f" ({duration(seconds + left)} in all; first forecast {duration(first)})"
+        counted = Text(f"trials: {counts or 'none yet'}   {rate}{time_left}")
+        return Group(self._bars, counted, table)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

@@ -19,8 +19,9 @@ from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
 from orchestrator.folder import SweepFolder, write_atomically
+from orchestrator.forecast import Forecast
 from orchestrator.leaderboard.select import metered_alike
-from orchestrator.plan import Identity, PackPlan, studies
+from orchestrator.plan import Identity, PackPlan, studies, task_sizes
 from orchestrator.progress import Progress
 from orchestrator.search import SweepSearch
 from orchestrator.spec import Spec, dump
@@ -174,7 +175,8 @@ def _tune(
         progress.pack_failed(plan, results, reason)
 
     progress.say("starting Ray")
-    with progress.sweep(search):
+    forecast = Forecast(spec, task_sizes(spec), folder.results().values())
+    with progress.sweep(search, forecast):
         try:
             drive(spec, folder, identity, search, Reports(progress.pack_started, reported, failed))
         except KeyboardInterrupt:

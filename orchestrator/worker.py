@@ -67,6 +67,7 @@ class RunningPack:
 
     def __init__(self, spec: Spec, plan: PackPlan, folder: SweepFolder, fingerprint: str) -> None:
         self.spec, self.plan, self.folder = spec, plan, folder
+        self._began = time.monotonic()
         study = plan.study
         backbone = spec.backbone(study.backbone)
         device = torch.device("cuda" if spec.resources.gpu and torch.cuda.is_available() else "cpu")
@@ -145,6 +146,7 @@ class RunningPack:
             "epoch": self.run.epoch,
             "alive": len(self.run.pack.members),
             "images": images,
+            "seconds": time.monotonic() - self._began,
             "ended": [result["id"] for result in ended],
             "curves": {} if self.run.done else self._curves(seen),
             "done": self.run.done,
