@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub.add_argument("--latex", metavar="FILE", help="also write the tables as LaTeX")
+    sub.add_argument("--png", metavar="FOLDER", help="also draw the plots as PNG files")
     sub.add_argument("--wandb", action="store_true", help="also have all of it online in W&B")
     sub = add("dashboard", _dashboard, "create or update a sweep's workspace and report in W&B")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
@@ -292,6 +293,8 @@ def _leaderboard(options: argparse.Namespace) -> int:
             Path(options.latex).write_text(latex(board), encoding="utf-8")
         except OSError as error:
             raise InputError(f"--latex {options.latex}: {error.strerror}") from error
+    if options.png:
+        _figures(board, folder, Path(options.png))
     if options.wandb:
         upload(spec, folder, board)
     if options.json:
@@ -299,6 +302,20 @@ def _leaderboard(options: argparse.Namespace) -> int:
     else:
         Console().print(render(board))
     return DONE
+
+
+def _figures(board: Any, folder: Any, place: Path) -> None:
+    try:
+        from orchestrator.leaderboard.figures import draw
+    except ImportError as error:
+        raise InputError(
+            f"--png needs matplotlib ({error}): pip install 'arc-sweep[plots]', or matplotlib"
+        ) from error
+    try:
+        drawn = draw(board, folder.results().values(), place)
+    except OSError as error:
+        raise InputError(f"--png {place}: {error.strerror}") from error
+    print(f"{len(drawn)} figures in {place}/", file=sys.stderr)
 
 
 def _dashboard(options: argparse.Namespace) -> int:

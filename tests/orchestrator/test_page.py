@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html.parser import HTMLParser
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -443,3 +444,31 @@ def test_the_page_asks_nobody() -> None:
     assert "default-src 'none'" in text
     markup = text.split('<script type="application/json"', 1)[0]
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", markup)
+
+
+def test_figures_are_drawn_for_each_backbone_and_method(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from orchestrator.leaderboard.figures import draw
+
+    made = published(backbones=[VIT, SWIN])
+    drawn = draw(made, trials(made), tmp_path / "plots")
+    names = sorted(path.stem for path in drawn)
+    assert names == sorted(
+        [
+            f"{kind}-{backbone}"
+            for kind in ("groups", "parameters", "ranks")
+            for backbone in (VIT, SWIN)
+        ]
+        + [f"search-{b}-{method}" for b in (VIT, SWIN) for method in ("linear", "lora")]
+    )
+    for path in drawn:
+        with Image.open(path) as image:
+            assert len(image.convert("L").getcolors() or ()) > 10, "not an empty sheet"
+    none = {**made, "rows": [], "means": []}
+    assert draw(none, [], tmp_path) == []
+    unfinished = board(DEMO, missing=itertools.product(["linear", "arc"], DEMO))
+    assert {path.stem for path in draw(unfinished, trials(unfinished), tmp_path)} == {
+        "search-linear-pico",
+        "search-arc-pico",
+    }
