@@ -10,6 +10,7 @@ at the end, and the leaderboard is built once more from the files alone.
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -23,7 +24,7 @@ SHOWN = 10
 def main() -> None:
     """Run, watch and print."""
     options = sys.argv[1:]
-    folder = load(SPEC, options[1::2]).folder
+    folder = Path(load(SPEC, options[1::2]).place)
     command = ["arc-sweep", "run", SPEC, *options]
     started = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as sweep:

@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps(ended.board))
     else:
         console.print(render(ended.board))
-        _where(console, spec.folder, ended)
+        _where(console, spec.place, ended)
     if ended.problem:
         print(f"arc-sweep: {ended.problem}", file=sys.stderr)
     if ended.interrupted:
@@ -162,13 +162,15 @@ def _run(options: argparse.Namespace) -> int:
     return FAILED_TRIALS if ended.statuses.get("failed") else DONE
 
 
-def _where(console: Any, folder: Path, ended: Any) -> None:
+def _where(console: Any, place: str, ended: Any) -> None:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(ended.statuses.items()))
     console.print(f"{ended.trained} trials trained now; in all {counts or 'none'}")
-    console.print(f"results      {folder}/trials/")
-    console.print(f"leaderboard  {folder}/leaderboard.html (also .json, .csv)")
-    if (folder / "wandb").is_dir():
-        console.print(f"W&B runs     {folder}/wandb/")
+    for line in (
+        f"results      {place}/trials/",
+        f"leaderboard  {ended.folder}/leaderboard.html (also .json, .csv)",
+        *([f"W&B runs     {ended.folder}/wandb/"] if (ended.folder / "wandb").is_dir() else []),
+    ):
+        console.print(line, soft_wrap=True)
 
 
 def _plan(options: argparse.Namespace) -> int:

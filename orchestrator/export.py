@@ -42,14 +42,14 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
     spec = load(sweep.resolved_spec())
     chosen = _study(spec, study)
     final = _final(spec, sweep, chosen, seed)
-    adapter = load_file(sweep.adapters / f"{final['id']}.safetensors")
+    adapter = load_file(sweep.adapter(final["id"]))
     backbone = spec.backbone(chosen.backbone)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if folded:
             _write_folded(spec, backbone, final, adapter, out)
         else:
-            source = sweep.adapters / f"{final['id']}.safetensors"
+            source = sweep.adapter(final["id"])
             write_atomically(out / "adapter.safetensors", source.read_bytes())
             about = {**final, "backbone": asdict(backbone)}
             write_atomically(out / "adapter.json", json.dumps(about, indent=1).encode())

@@ -18,6 +18,7 @@ from arc_train.methods import METHODS, recommended
 from arc_train.tasks.cache import default_folder
 from arc_train.tasks.catalog import catalog, groups
 from arc_train.tasks.hub import Draw
+from orchestrator.remote import SCHEMES, below, is_remote
 from orchestrator.space import Space, grid_configs, parse
 
 
@@ -171,9 +172,11 @@ class Spec(_Part):
         return next(entry for entry in self.backbones if entry.name == name).backbone()
 
     @property
-    def folder(self) -> Path:
-        """The sweep's folder, `<storage>/<name>`."""
-        return Path(self.storage).expanduser() / self.name
+    def place(self) -> str:
+        """The sweep's folder, `<storage>/<name>`, or the same as a URI in object storage."""
+        if is_remote(self.storage):
+            return below(self.storage, self.name)
+        return str(Path(self.storage).expanduser() / self.name)
 
     @property
     def data_root(self) -> Path | None:
@@ -343,9 +346,11 @@ def _combinations(spec: Spec) -> list[str]:
         )
     if len(set(spec.finals.seeds)) < len(spec.finals.seeds):
         faults.append(f"a seed stands twice at finals.seeds: {spec.finals.seeds}")
-    if "://" in spec.storage:
+    scheme, is_uri, _ = spec.storage.partition("://")
+    if is_uri and scheme not in SCHEMES:
         faults.append(
-            f"storage {spec.storage!r} is a URI: only folders (local or a shared mount) work yet"
+            f"storage {spec.storage!r} must be a folder, or a URI with "
+            f"{' or '.join(f'{known}://' for known in SCHEMES)}"
         )
     return faults
 

@@ -6,6 +6,7 @@ Running is making the files that are missing, so the same command resumes whatev
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,7 +19,7 @@ from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
-from orchestrator.folder import SweepFolder, write_atomically
+from orchestrator.folder import SweepFolder
 from orchestrator.forecast import Forecast
 from orchestrator.leaderboard.select import metered_alike
 from orchestrator.plan import Identity, PackPlan, studies, task_sizes
@@ -38,8 +39,9 @@ FIXED_IN = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a sweep ended: its leaderboard, and trials by status."""
+    """How a sweep ended: its folder on this machine, its leaderboard, and trials by status."""
 
+    folder: Path
     board: dict[str, Any]
     statuses: Mapping[str, int]
     trained: int
@@ -54,13 +56,13 @@ def run(spec: Spec, progress: Progress) -> Ended:
         InputError: bad data, a checkpoint that doesn't fit, a folder that another driver works
             in or that holds another sweep's results.
     """
-    folder = SweepFolder(spec.folder)
+    folder = SweepFolder(spec.place)
     folder.create()
     with _locked(folder):
         _check_folder(spec, folder)
         identity = prepare(spec, progress)
         _check_results(spec, folder, identity)
-        write_atomically(folder.spec, dump(spec).encode())
+        folder.write(folder.spec, dump(spec).encode())
         search = SweepSearch(spec, identity, folder)
         tracker = _tracker(spec, folder, resolve_mode(spec.wandb.mode))
         before = folder.results()
@@ -78,7 +80,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
         for result in results.values():
             statuses[result["status"]] = statuses.get(result["status"], 0) + 1
         trained = sum(1 for trial in results if before.get(trial) != results[trial])
-        return Ended(board, statuses, trained, interrupted, problem or tracker.problem)
+        return Ended(folder.path, board, statuses, trained, interrupted, problem or tracker.problem)
 
 
 def upload(spec: Spec, folder: SweepFolder, board: Mapping[str, Any]) -> None:
@@ -121,7 +123,8 @@ def project(spec: Spec, folder: SweepFolder) -> dict[str, Any]:
         spec.finals.seeds,
         {named.name: named.backbone() for named in spec.backbones},
     )
-    leaderboard.write(folder.path, board, results)
+    leaderboard.write(folder, board, results)
+    folder.collect()
     return board
 
 
@@ -163,6 +166,8 @@ def _tune(
         ended = [folder.result(trial) for trial in report["ended"]]
         for result in ended:
             if result is not None:
+                if result["kind"] == "final":
+                    folder.adapter(result["id"])  # goes along with the run
                 tracker.log(result)
         for trial in plan.trials:
             if rows := report["curves"].get(trial.id):
@@ -202,17 +207,18 @@ def _locked(folder: SweepFolder) -> Iterator[None]:
 
 def _check_folder(spec: Spec, folder: SweepFolder) -> None:
     """Refuse to continue a sweep under other rules."""
-    if not folder.spec.exists():
+    text = folder.earlier_spec()
+    if text is None:
         return
     try:
-        old = yaml.safe_load(folder.spec.read_text())
+        old = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"{folder.spec} is damaged: {error}") from error
     new = spec.model_dump(mode="json")
     changed = [key for key in FIXED if old.get(key) != new[key]]
     for part, keys in FIXED_IN.items():
         changed += [f"{part}.{k}" for k in keys if old.get(part, {}).get(k) != new[part][k]]
-    if changed and any(folder.trials.glob("*.json")):
+    if changed and folder.results():
         raise InputError(
             f"{folder.path} holds results of a sweep with another {', '.join(changed)}; give this "
             "sweep another name or storage, or delete that folder"

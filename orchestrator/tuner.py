@@ -141,7 +141,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         return {
             "pack": plan.record(),
             "spec": self._spec,
-            "folder": str(self._folder.path.resolve()),
+            "folder": self._folder.place,
             "fingerprint": self._identity.tasks[plan.study.task],
         }
 

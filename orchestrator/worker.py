@@ -24,7 +24,7 @@ from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import Images, Outcome, PackRun, Recipe
-from orchestrator.folder import Result, SweepFolder, write_atomically
+from orchestrator.folder import Result, SweepFolder
 from orchestrator.plan import PackPlan, Trial, halving
 from orchestrator.provenance import code_version, device_name, package_versions
 from orchestrator.spec import Spec
@@ -57,9 +57,16 @@ class PackWorker(tune.Trainable):
         self.pack = RunningPack(
             Spec.model_validate(config["spec"]),
             PackPlan.of(config["pack"]),
-            SweepFolder(config["folder"]),
+            _folder(config["folder"]),
             config["fingerprint"],
         )
+
+
+@functools.cache
+def _folder(place: str) -> SweepFolder:
+    folder = SweepFolder(place)
+    folder.create()
+    return folder
 
 
 class RunningPack:
@@ -117,9 +124,8 @@ class RunningPack:
             spec.pack.chunk,
         )
         self._saved_at, self._save_cost = time.monotonic(), 0.0
-        checkpoint = folder.checkpoint(plan.id)
-        if checkpoint.exists():
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if (saved := folder.load_checkpoint(plan.id)) is not None:
+            content = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
             self.run.load_state_dict(content)
             self._tested |= content.get("tested", {})
 
@@ -140,7 +146,7 @@ class RunningPack:
             if time.monotonic() - started >= seconds:
                 break
         if self.run.done:
-            self.folder.checkpoint(self.plan.id).unlink(missing_ok=True)
+            self.folder.drop_checkpoint(self.plan.id)
         return {
             "pack": self.plan.id,
             "epoch": self.run.epoch,
@@ -174,7 +180,7 @@ class RunningPack:
         metadata = {"format": "arc-sweep 1", **asdict(self.plan.study)}
         tensors = {k: v.contiguous() for k, v in self.run.pack.state(index).items()}
         path = self.folder.adapters / f"{trial}.safetensors"
-        write_atomically(path, save(tensors, metadata))
+        self.folder.write(path, save(tensors, metadata))
 
     def _write(self, outcome: Outcome) -> Result:
         trial = next(t for t in self.plan.trials if t.id == outcome.id)
@@ -208,7 +214,7 @@ class RunningPack:
             return
         buffer = io.BytesIO()
         torch.save({**self.run.state_dict(), "tested": self._tested}, buffer)
-        write_atomically(self.folder.checkpoint(self.plan.id), buffer.getvalue())
+        self.folder.save_checkpoint(self.plan.id, buffer.getvalue())
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - now
 

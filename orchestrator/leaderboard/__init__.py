@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from orchestrator.folder import Result, write_atomically
+from orchestrator.folder import Result, SweepFolder
 from orchestrator.leaderboard.page import page
 from orchestrator.leaderboard.table import leaderboard, rows_csv
 
 __all__ = ["leaderboard", "write"]
 
 
-def write(folder: Path, board: Mapping[str, Any], results: Iterable[Result]) -> None:
+def write(folder: SweepFolder, board: Mapping[str, Any], results: Iterable[Result]) -> None:
     """Write leaderboard.json, .csv and .html into a sweep's folder, each atomically."""
     files = {
         "json": json.dumps(board, indent=1, allow_nan=False),
@@ -20,4 +19,4 @@ def write(folder: Path, board: Mapping[str, Any], results: Iterable[Result]) -> 
         "html": page(board, list(results)),
     }
     for ending, text in files.items():
-        write_atomically(folder / f"leaderboard.{ending}", text.encode())
+        folder.write(folder.path / f"leaderboard.{ending}", text.encode())

@@ -130,7 +130,7 @@ def test_hours_from_an_earlier_sweep_are_those_that_it_took(
 ) -> None:
     """One trial of 10 epochs took 20 s there; here are 4 of them, and 2 finals a quarter longer."""
     one = spec(storage=str(tmp_path), data={"root": "stand-ins"}, tasks=["vtab/dtd"])
-    folder = SweepFolder(one.folder)
+    folder = SweepFolder(one.place)
     folder.create()
     folder.spec.write_text(dump(one))
     with pytest.raises(InputError, match="no trial has been trained"):

@@ -51,7 +51,7 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
         ({"finals": {"seeds": [1, 1]}}, ["a seed stands twice at finals.seeds"]),
         ({"finals": {"seeds": []}}, ["finals.seeds"]),
         ({"storage": "${NO_SUCH_VARIABLE}/x"}, ["NO_SUCH_VARIABLE is not set", "at storage"]),
-        ({"storage": "s3://bucket/x"}, ["is a URI"]),
+        ({"storage": "ftp://host/x"}, ["must be a folder, or a URI with s3:// or gs://"]),
         ({"data": {"root": 3}}, ["data.root", "found 3"]),
         ({"tasks": [["demo"]]}, ["unknown task ['demo'] at tasks[0]"]),
         ({"tasks": {"demo": 1}}, ["tasks must"]),
