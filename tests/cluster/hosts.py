@@ -19,6 +19,8 @@ from pathlib import Path
 
 NETWORK = "10.0.0"
 LAPTOP = 254
+UNSHARED = ("--fork", "--net", "--mount", "--pid", "--uts", "--propagation", "private")
+AS_LONG_AS_US = ("setpriv", "--pdeathsig", "KILL")
 TOOLS = ("ip", "unshare", "nsenter", "setpriv", "ssh", "ssh-keygen", "sshd", "rsync")
 
 HOST = """set -e
@@ -52,7 +54,7 @@ def unavailable() -> str | None:
     if missing:
         return f"{', '.join(missing)} not found (Debian: openssh-server iproute2 rsync)"
     refused = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "true"],
+        ["unshare", *UNSHARED, "true"],
         capture_output=True,
         text=True,
     )
@@ -74,7 +76,7 @@ class Hosts:
     def start(self, host: int, environment: Mapping[str, str]) -> None:
         """Bring up a host; with `environment`, people who come by ssh are met."""
         disk = self.folder / f"disk{host}"
-        disk.mkdir()
+        disk.mkdir(exist_ok=True)
         set_ = " ".join(f"{name}={value}" for name, value in environment.items())
         sshd = [shutil.which("sshd", path=_path()), "-D", "-e", "-f", "none", "-h", str(self.key)]
         for option in (
@@ -95,9 +97,7 @@ class Hosts:
         )
         with (self.folder / f"host{host}.log").open("w") as log:
             first = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--kill-child", "--fork"]
-                + ["--net", "--mount", "--pid", "--uts", "--propagation", "private"]
-                + ["sh", "-c", script],
+                [*AS_LONG_AS_US, "unshare", "--kill-child", *UNSHARED, "sh", "-c", script],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -126,9 +126,8 @@ class Hosts:
 
     def on(self, host: int, command: str) -> list[str]:
         """The command line, for subprocess, of a shell command on a host (not by ssh)."""
-        return [*self._enter(host, "--mount", "--net", "--pid", "--uts", "--root", "--wd=/"), *(
-            "setpriv", "--pdeathsig", "KILL", "bash", "-c", command
-        )]
+        enter = self._enter(host, "--mount", "--net", "--pid", "--uts", "--root", "--wd")
+        return [*enter, *AS_LONG_AS_US, "bash", "-c", command]
 
     def kill(self, host: int) -> None:
         """Pull the plug: all its processes are gone, its files and its address with them."""
