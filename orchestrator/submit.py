@@ -98,7 +98,9 @@ def _connect(address: str | None) -> tuple[Any, str]:
 
     asked = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"))
     address = next((one for one in asked if one), DEFAULT)
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # else Ray prefers $RAY_ADDRESS to what it's told
+    os.environ["RAY_API_SERVER_ADDRESS"] = (
+        address  # else Ray prefers $RAY_ADDRESS to what it's told
+    )
     logging.disable(logging.INFO)  # Ray's, on what it uploads
     try:
         url = urlsplit(address)

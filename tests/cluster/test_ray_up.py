@@ -1,7 +1,7 @@
 """cluster-local.yaml for real: `ray up` on machines, a sweep over them all, one of them lost.
 
-The machines are namespaces of this one (hosts.py). They have no network but their own, so the file's
-`pip install` finds its packages installed already; all else is done as the file says.
+The machines are namespaces of this one (hosts.py). They have no network but their own, so that the
+file's `pip install` finds its packages installed already; all else is done as the file says.
 """
 
 import json
@@ -27,7 +27,7 @@ pytestmark = [
 
 TOP = Path(__file__).parents[2]
 HEAD, *WORKERS = 1, 2, 3
-TOKEN = "a-token-that-nobody-should-read"  # noqa: S105
+TOKEN = "a-token-that-nobody-should-read"
 SPEC: dict[str, Any] = {
     "name": "small",
     "tasks": ["demo/digits"],
