@@ -36,7 +36,7 @@ def submit(path: str, overrides: list[str], address: str | None) -> int:
     address: the dashboard's; by default that of the environment, or DEFAULT.
 
     Returns:
-        The exit code of `arc-sweep run` there.
+        The exit code of `arc-sweep run` there; 130 if the job was stopped.
 
     Raises:
         InputError: a sweep file that can't work there, or no cluster at the address.
@@ -155,6 +155,8 @@ async def _follow(client: Any, job: str) -> int:
         print(lines, end="", flush=True)
     while not (info := client.get_job_info(job)).status.is_terminal():
         await asyncio.sleep(0.2)
+    if info.status == "STOPPED":
+        return 130
     if info.driver_exit_code is None:
         raise InputError(f"job {job} could not run: {info.message}")
     code: int = info.driver_exit_code
