@@ -45,13 +45,19 @@ def submit(path: str, overrides: list[str], address: str | None) -> int:
     raw = read(path, overrides)
     name = _check(raw, path)
     client, address = _connect(address)
+    from aiohttp import ClientError  # Ray's launcher brings it
+
     text = yaml.safe_dump(raw, sort_keys=False)
-    job = _running_or_new(client, name, raw["storage"], text)
+    try:
+        job = _running_or_new(client, name, raw["storage"], text)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"the cluster at {address} takes no job: {error}") from error
     print(f"job {job} at {address}", flush=True)
     try:
         return asyncio.run(_follow(client, job))
-    except (KeyboardInterrupt, OSError, RuntimeError) as error:
-        why = "" if isinstance(error, KeyboardInterrupt) else f"lost the connection ({error}); "
+    except (KeyboardInterrupt, OSError, RuntimeError, ClientError) as error:
+        lost = f"lost the connection ({error}); while the cluster is up, "
+        why = "" if isinstance(error, KeyboardInterrupt) else lost
         raise Detached(
             f"{why}the sweep goes on as {job}. To follow it again: the same command, or\n"
             f"  ray job logs --follow --address {address} {job}\n"
@@ -98,10 +104,9 @@ def _connect(address: str | None) -> tuple[Any, str]:
 
     asked = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"))
     address = next((one for one in asked if one), DEFAULT)
-    os.environ["RAY_API_SERVER_ADDRESS"] = (
-        address  # else Ray prefers $RAY_ADDRESS to what it's told
-    )
-    logging.disable(logging.INFO)  # Ray's, on what it uploads
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers the environment to what it's told
+    for part in ("", ".dashboard.modules.dashboard_sdk", ".dashboard.modules.job.sdk"):
+        logging.getLogger(f"ray{part}").setLevel(logging.WARNING)  # not each package it uploads
     try:
         url = urlsplit(address)
         if url.scheme not in ("http", "https") or not url.hostname:
