@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test fast lint clean
+.PHONY: quickstart test fast chaos lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,9 @@ test: $(VENV)/installed lint
 
 fast: $(VENV)/installed
 	$(BIN)/pytest -m 'not slow'
+
+chaos: $(VENV)/installed
+	$(BIN)/pytest -m chaos -rs
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

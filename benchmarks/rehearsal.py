@@ -41,8 +41,8 @@ def main() -> None:
     packs = sum(1 for _ in (folder / "packs").glob("*.json"))
     print(f"{trials:,} trials in {packs:,} packs: {60 * trials / seconds:.0f} trials a minute")
     for part in sorted(folder.iterdir()):
-        files = [path for path in (part, *part.rglob("*")) if path.is_file()]
-        size = sum(path.stat().st_size for path in files)
+        files = [p for p in (part, *part.rglob("*")) if p.is_file() and not p.is_symlink()]
+        size = sum(p.stat().st_size for p in files)
         print(f"  {part.name:20} {len(files):7,} files {size / 1e6:8.1f} MB")
     started = time.monotonic()
     subprocess.run(["arc-sweep", "leaderboard", folder], stdout=subprocess.DEVNULL, check=True)

@@ -63,6 +63,16 @@ def _parser() -> argparse.ArgumentParser:
                 "--measured", metavar="DIR", help="estimate from a sweep's folder instead"
             )
             sub.add_argument("--price", type=float, metavar="P", help="price of one GPU-hour")
+        else:
+            sub.add_argument(
+                "--submit",
+                nargs="?",
+                const="",
+                metavar="ADDRESS",
+                help="run it as a job of the Ray cluster whose dashboard is at ADDRESS "
+                "($RAY_API_SERVER_ADDRESS, $RAY_ADDRESS, http://127.0.0.1:8265); it goes on when "
+                "you stop following",
+            )
     sub = add("status", _status, "how far a sweep is, from another terminal")
     sub.add_argument("folder", metavar="DIR", help="the sweep's folder")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -135,6 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.submit is not None:
+        return _submit(options)
     from rich.console import Console
 
     from orchestrator.interrupt import catch_interrupts
@@ -160,6 +172,20 @@ def _run(options: argparse.Namespace) -> int:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     return FAILED_TRIALS if ended.statuses.get("failed") else DONE
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from orchestrator.submit import Detached, submit
+
+    if options.json:
+        raise InputError(
+            "--json doesn't go with --submit: `arc-sweep leaderboard DIR --json` on the cluster"
+        )
+    try:
+        return submit(options.spec, options.overrides, options.submit)
+    except Detached as detached:
+        print(detached, file=sys.stderr)
+        return INTERRUPTED
 
 
 def _where(console: Any, place: str, ended: Any) -> None:

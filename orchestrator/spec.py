@@ -205,6 +205,15 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     Raises:
         InputError: every fault found, one a line: what, where, what is allowed, nearest match.
     """
+    return resolve(read(path, overrides), str(path))
+
+
+def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """A sweep file with overrides, as plain data, unchecked.
+
+    Raises:
+        InputError: it can't be read, or an override has no place in it.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -217,7 +226,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
         raise InputError(f"{path} must be a mapping with keys such as name, tasks, methods")
     for override in overrides:
         _override(raw, override)
-    return resolve(raw, str(path))
+    return raw
 
 
 def resolve(raw: Mapping[str, Any], where: str) -> Spec:

@@ -46,7 +46,8 @@ def test_this_project_goes_to_every_node_and_is_installed_there(name: str) -> No
     config = prepared(name)
     (there, here), *_ = config["file_mounts"].items()
     assert (TOP / here / "pyproject.toml").exists()
-    installs = [c for c in config["setup_commands"] if f"pip install -q -e '{there}[cluster]'" in c]
+    install = f"pip install -q -e ~/'{there.removeprefix('~/')}[cluster]'"  # no ~ within quotes
+    installs = [c for c in config["setup_commands"] if install in c]
     assert len(installs) == 1
     project = (TOP / "pyproject.toml").read_text()
     assert re.search(r'^cluster = \[.*"ray\[default,tune\]', project, re.MULTILINE)

@@ -283,6 +283,7 @@ def test_more_seeds_and_other_packs_go_on_in_the_same_folder(
     assert "another training" in err
 
 
+@pytest.mark.chaos
 def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
     sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
 ) -> None:
@@ -299,6 +300,7 @@ def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
     assert outcome(results) == outcome(undisturbed[0].results())
 
 
+@pytest.mark.chaos
 def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
     """Rounds, revalidation and a killed driver: each study ends with all its stages, once."""
     sweep.write(
@@ -330,6 +332,7 @@ def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
     assert (code, "0 trials trained now" in out) == (0, True)
 
 
+@pytest.mark.chaos
 def test_ctrl_c_leaves_a_resumable_folder(
     sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
 ) -> None:
@@ -346,6 +349,7 @@ def test_ctrl_c_leaves_a_resumable_folder(
     assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
 
 
+@pytest.mark.chaos
 def test_a_killed_worker_is_replaced_and_goes_on(
     sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
 ) -> None:
@@ -356,6 +360,7 @@ def test_a_killed_worker_is_replaced_and_goes_on(
     assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
 
 
+@pytest.mark.chaos
 def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(sweep: Sweep) -> None:
     process = sweep.start("--set", "resources.max_failures=0")
 

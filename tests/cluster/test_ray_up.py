@@ -1,0 +1,175 @@
+"""cluster-local.yaml for real: `ray up` on machines, a sweep over them all, one of them lost.
+
+The machines are namespaces of this one (hosts.py). They have no network but their own, so that the
+file's `pip install` finds its packages installed already; all else is done as the file says.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.hosts import LAPTOP, Hosts, hosts, unavailable
+
+pytest.importorskip("aiohttp_cors", reason="Ray's launcher and jobs need ray[default]")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.chaos,
+    pytest.mark.skipif(unavailable() is not None, reason=str(unavailable())),
+    pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="not in a virtual environment"),
+]
+
+TOP = Path(__file__).parents[2]
+HEAD, *WORKERS = 1, 2, 3
+TOKEN = "a-token-that-nobody-should-read"
+SPEC: dict[str, Any] = {
+    "name": "small",
+    "tasks": ["demo/digits"],
+    "methods": ["linear", "bias", "arc"],
+    "backbones": [
+        {
+            "name": "tiny",
+            "model": "vit_tiny_patch16_224",
+            "weights": "random",
+            "args": {"img_size": 32, "embed_dim": 48, "depth": 3, "num_heads": 2},
+        }
+    ],
+    "search": {"algorithm": "random", "trials": 2, "halving": None},
+    "training": {"epochs": 36, "warmup_epochs": 1},
+    "finals": {"seeds": [0, 1]},
+    "resources": {"cpu": 1.5},  # of two, so that each machine has one pack, on one thread
+    "storage": "${ARC_SWEEP_STORAGE}",
+    "wandb": {"mode": "offline"},
+}
+
+
+class Cluster:
+    """The machines, and what a person types on the laptop."""
+
+    def __init__(self, machines: Hosts) -> None:
+        self.machines = machines
+        self.folder = machines.shared / "results" / SPEC["name"]
+        (machines.shared / "sweep.yaml").write_text(yaml.safe_dump(SPEC))
+        text = (TOP / "cluster-local.yaml").read_text()
+        for theirs, ours in {
+            "192.168.1.10": machines.address(HEAD),
+            "192.168.1.11": machines.address(WORKERS[0]),
+            "192.168.1.12": machines.address(WORKERS[1]),
+            "ssh_user: ubuntu": "ssh_user: root",
+            "~/.ssh/id_ed25519": str(machines.key),
+        }.items():
+            assert theirs in text
+            text = text.replace(theirs, ours)
+        (machines.shared / "cluster.yaml").write_text(text)
+
+    def start(self, command: str) -> subprocess.Popen[str]:
+        """A command on the laptop, in this project's folder."""
+        line = f"cd {TOP}; export PATH={sys.prefix}/bin:$PATH WANDB_API_KEY={TOKEN}; {command}"
+        return subprocess.Popen(
+            self.machines.on(LAPTOP, line),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, command: str) -> str:
+        """What a command printed, once it has succeeded."""
+        process = self.start(f"timeout 150 {command}")
+        out, _ = process.communicate()
+        assert process.returncode == 0, out
+        return out
+
+    def holds(self, machine: int, condition: str) -> bool:
+        """Whether a shell command on a machine succeeds."""
+        command = self.machines.on(machine, condition)
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return done.returncode == 0
+
+    def trains(self, machine: int) -> bool:
+        """Whether a pack is in training there, by the name that Ray gives the process then."""
+        return self.holds(machine, "pgrep -f '^ray::[A-Za-z]*Trainable.train'")
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        files = self.folder.glob("trials/*.json")
+        return {path.stem: json.loads(path.read_text()) for path in files}
+
+
+def until(happened: Callable[[], object], *processes: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        ended = [process.communicate()[0] for process in processes if process.poll() is not None]
+        assert not ended, ended
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    base = Path(sys.base_prefix)
+    at_home = (
+        "cd; rm -f .bash_login; echo > .bashrc; "
+        f"echo PATH={base}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin > .bash_profile; "
+        f"mkdir venv; mount --bind {sys.prefix} venv"
+    )
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}  # 0: pip's way to say yes
+    needed = (TOP, base, Path(sys.prefix))
+    with hosts(3, tmp_path_factory.mktemp("hosts"), needed, offline) as machines:
+        for machine in (HEAD, *WORKERS):
+            subprocess.run(machines.on(machine, at_home), check=True)
+        yield Cluster(machines)
+
+
+def test_a_sweep_submitted_to_a_cluster_survives_the_loss_of_a_machine(cluster: Cluster) -> None:
+    machines, submit = cluster.machines, "arc-sweep run /shared/sweep.yaml --submit"
+    cluster.run("ray up -y /shared/cluster.yaml")
+    until(lambda: all(cluster.holds(m, "pgrep -f ^ray::DashboardAgent") for m in WORKERS))
+    forward = cluster.start("ray dashboard /shared/cluster.yaml")
+    until(lambda: cluster.holds(LAPTOP, "exec </dev/tcp/127.0.0.1/8265"), forward)
+
+    sweep = cluster.start(submit)
+    trained: set[int] = set()
+
+    def lost_would_be_missed() -> bool:
+        now = {machine for machine in (HEAD, *WORKERS) if cluster.trains(machine)}
+        trained.update(now)
+        begun = list(cluster.folder.glob("packs/*.ckpt"))
+        return bool(begun) and WORKERS[-1] in now and len(trained) == 3
+
+    until(lost_would_be_missed, sweep)
+    machines.kill(WORKERS[-1])
+
+    follower = cluster.start(f"echo $$ > /shared/follower; exec {submit}")
+    assert follower.stdout is not None
+    until(lambda: "starting Ray" in follower.stdout.readline(), sweep)
+    subprocess.run(machines.on(LAPTOP, "kill -INT $(cat /shared/follower)"), check=True)
+    detached, _ = follower.communicate(timeout=30)
+    assert follower.returncode == 130
+    assert "the sweep goes on as small-" in detached
+    assert "Traceback" not in detached
+
+    out, _ = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, out
+    assert "failed, tried again" in out
+    assert "12 trials trained now; in all 12 done" in out
+
+    results = cluster.results()
+    assert Counter(result["kind"] for result in results.values()) == {"search": 6, "final": 6}
+    board = json.loads((cluster.folder / "leaderboard.json").read_text())
+    assert [row["test_accuracy"]["n"] for row in board["rows"]] == [2] * 3
+    there = "arc-sweep status $ARC_SWEEP_STORAGE/small --json"
+    assert '"complete": 3' in cluster.run(f"ray exec /shared/cluster.yaml '{there}'")
+    for machine in (HEAD, WORKERS[0]):
+        assert not cluster.holds(machine, f"grep -rqF {TOKEN} /tmp/ray /shared")
+
+    out = cluster.run(submit)
+    assert "0 trials trained now; in all 12 done" in out
+    assert cluster.results() == results
+    cluster.run("ray down -y /shared/cluster.yaml")
+    assert not cluster.holds(HEAD, "pgrep -f ^ray::")
