@@ -17,6 +17,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from arc_train.tasks.cache import default_folder
 from orchestrator.remote import Remote, is_remote, mirror
 
 Result = dict[str, Any]
+
+AT_ONCE = 16  # objects that are fetched side by side
 
 
 class SweepFolder:
@@ -203,10 +206,14 @@ class SweepFolder:
             return
         with self._reached():
             listed = self._remote.list(self._name(folder))
-        for name, changed in listed.items():
-            path = self.path / name
-            if path.suffix == ".json" and not (path.exists() and path.stat().st_mtime > changed):
-                self._fetch(path)
+        missing = [
+            path
+            for name, changed in listed.items()
+            if (path := self.path / name).suffix == ".json"
+            and not (path.exists() and path.stat().st_mtime > changed)
+        ]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self._fetch, missing))
 
     @contextlib.contextmanager
     def _reached(self) -> Iterator[None]:
