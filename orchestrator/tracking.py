@@ -176,11 +176,16 @@ class Tracker:
         self._closing.wait(min(2**self._faults, LONGEST_PAUSE))
 
     def _show(self, trial: Result, rows: list[list[float | None]]) -> None:
-        """Add rows to a live run. After a fault nothing is live until results come through."""
+        """Add rows to a live run, or begin one with a whole curve: W&B takes no earlier step later.
+
+        After a fault nothing is live until results come through.
+        """
         if self._faults or self._closing.is_set():
             return
         try:
             if trial["id"] not in self._live:
+                if rows[0][0] != 1:
+                    return
                 self._live[trial["id"]] = self._open(wandb_runs.about_trial(trial))
             wandb_runs.log_rows(self._live[trial["id"]], rows)
         except Exception as error:

@@ -123,6 +123,7 @@ class RunningPack:
             halving(spec) if plan.kind == "search" else None,
             spec.pack.chunk,
         )
+        self._reported = 0  # epochs
         self._saved_at, self._save_cost = time.monotonic(), 0.0
         if (saved := folder.load_checkpoint(plan.id)) is not None:
             content = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
@@ -131,7 +132,7 @@ class RunningPack:
 
     def advance(self, seconds: float) -> dict[str, Any]:
         """Run epochs for about `seconds`; returns a small report on the pack."""
-        started, ended, images, seen = time.monotonic(), [], 0, self.run.epoch
+        started, ended, images = time.monotonic(), [], 0
         while not self.run.done:
             images += len(self.run.pack.members) * self.run.train_images
             outcomes = self.run.run_epoch()
@@ -154,12 +155,16 @@ class RunningPack:
             "images": images,
             "seconds": time.monotonic() - self._began,
             "ended": [result["id"] for result in ended],
-            "curves": {} if self.run.done else self._curves(seen),
+            "curves": {} if self.run.done else self._curves(),
             "done": self.run.done,
         }
 
-    def _curves(self, seen: int) -> dict[str, list[list[float | None]]]:
-        """What the curves of the trials in training gained since an epoch."""
+    def _curves(self) -> dict[str, list[list[float | None]]]:
+        """What the curves of the trials in training gained since the last report.
+
+        The first report after a checkpoint has them whole: nobody knows what arrived before it.
+        """
+        seen, self._reported = self._reported, self.run.epoch
         return {m.id: self.run.curve(m.id)[seen:] for m in self.run.pack.members}
 
     def _measure(self, test: Split) -> None:

@@ -74,7 +74,7 @@ class Sweep:
         raw = {**SPEC, "storage": str(path), "protocol": protocol}
         raw["data"] = {"root": str(images), "cache": str(images / "cache")}
         self.spec: Spec = resolve(raw, "x")
-        self.folder = SweepFolder(self.spec.folder)
+        self.folder = SweepFolder(self.spec.place)
         self.folder.create()
         self.identity = prepare(self.spec, Progress(Console(quiet=True)))
 

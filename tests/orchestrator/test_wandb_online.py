@@ -246,6 +246,52 @@ def test_a_finished_sweep_can_be_sent_later_with_its_leaderboard(
     assert "wandb login" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_sweep_killed_while_its_curves_are_live_has_each_run_once_and_whole(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    spec = SPEC.replace("epochs: 1", "epochs: 40").replace("[linear]", "[linear, bias]")
+    (tmp_path / "s.yaml").write_text(spec)
+    command = [
+        sys.executable,
+        "-c",
+        "from orchestrator.cli import main; exit(main(['run', 's.yaml']))",
+    ]
+    environ = {**environment(), **server.environment(), "PYTHONPATH": os.getcwd()}
+
+    def begin() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    driver, deadline = begin(), time.monotonic() + 120
+    while time.monotonic() < deadline and driver.poll() is None:
+        if any(run.rows and run.exit_code is None for run in list(server.runs.values())):
+            break
+        time.sleep(0.05)
+    assert driver.poll() is None, "it must be cut while a trial is live"
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    again = begin()
+    out, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, out
+    found = [json.loads(path.read_text()) for path in (tmp_path / "results/small/trials").iterdir()]
+    assert len(found) == 2 * 3
+    assert {run.job_type for run in server.runs.values()} == {"search", "final", "leaderboard"}
+    assert len(server.runs) == len(found) + 1
+    for entry in found:
+        run = server.runs[entry["id"]]
+        assert [row["epoch"] for row in run.history] == list(range(1, 41))
+        assert [row["train_loss"] for row in run.history] == [row[1] for row in entry["curve"]]
+        assert (run.exit_code, run.summary["status"]) == (0, "done")
+
+
 SPEC = """
 name: small
 tasks: [demo/digits]
