@@ -90,6 +90,7 @@ class WandbServer:
             "WANDB_API_KEY": KEY,
             "WANDB_ERROR_REPORTING": "false",
             "WANDB_MODE": "online",
+            "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.3",  # seconds; else it sends every 15
         }
 
     def answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:

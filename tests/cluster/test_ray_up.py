@@ -114,7 +114,7 @@ def until(happened: Callable[[], object], *processes: subprocess.Popen[str]) -> 
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     base = Path(sys.base_prefix)
     at_home = (
-        "cd; rm -f .bash_login; echo > .bashrc; "
+        "cd ~root; rm -f .bash_login; echo > .bashrc; "
         f"echo PATH={base}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin > .bash_profile; "
         f"mkdir venv; mount --bind {sys.prefix} venv"
     )

@@ -108,14 +108,20 @@ class Sweep:
         results = self.results()
         kinds = Counter(result["kind"] for result in results.values())
         assert kinds == {"search": 12, "final": 8}
-        logged = Counter(run.id for run in runs(self.folder / "wandb"))
-        assert logged == dict.fromkeys(results, 1)
+        self.check_runs()
         board = json.loads((self.folder / "leaderboard.json").read_text())
         assert [row["test_accuracy"]["n"] for row in board["rows"]] == [2] * 4
         adapters = {path.stem for path in self.folder.glob("adapters/*.safetensors")}
         assert adapters == {t for t, result in results.items() if result["kind"] == "final"}
         assert not list(self.folder.glob("packs/*.ckpt"))
         return results
+
+    def check_runs(self) -> None:
+        """Each trial is one W&B run, and the leaderboard another."""
+        written = runs(self.folder / "wandb")
+        logged = Counter(run.id for run in written if run.job_type != "leaderboard")
+        assert logged == dict.fromkeys(self.results(), 1)
+        assert len(written) == len(logged) + 1
 
     def kill_workers(self) -> int:
         """Kill the processes of this sweep that train; returns how many."""
@@ -323,9 +329,7 @@ def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
     results = sweep.results().values()
     kinds = Counter((result["kind"], result["seed"]) for result in results)
     assert kinds == {("search", 0): 24, ("search", 1): 8, ("final", 0): 4}
-    assert Counter(run.id for run in runs(sweep.folder / "wandb")) == dict.fromkeys(
-        sweep.results(), 1
-    )
+    sweep.check_runs()
     first = {"lr": 0.01, "weight_decay": 0.0001}
     assert first in [r["config"] for r in results if r["method"] == "linear"]
     code, out, _ = sweep.run()
