@@ -13,8 +13,9 @@ $(VENV)/installed: pyproject.toml
 quickstart: $(VENV)/installed
 	$(BIN)/arc-sweep run sweeps/quickstart.yaml
 
+# In several processes: whole sweeps mostly wait, for Ray to start and for workers to import.
 test: $(VENV)/installed lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 fast: $(VENV)/installed
 	$(BIN)/pytest -m 'not slow'

@@ -142,14 +142,15 @@ def test_a_sweep_submitted_to_a_cluster_survives_the_loss_of_a_machine(cluster: 
         begun = list(cluster.folder.glob("packs/*.ckpt"))
         return bool(begun) and WORKERS[-1] in now and len(trained) == 3
 
+    until(lambda: list(cluster.folder.glob("spec.yaml")), sweep)
+    follower = cluster.start(f"echo $$ > /shared/follower; exec {submit}")
     until(lost_would_be_missed, sweep)
     machines.kill(WORKERS[-1])
 
-    follower = cluster.start(f"echo $$ > /shared/follower; exec {submit}")
     assert follower.stdout is not None
     until(lambda: "starting Ray" in follower.stdout.readline(), sweep)
     subprocess.run(machines.on(LAPTOP, "kill -INT $(cat /shared/follower)"), check=True)
-    detached, _ = follower.communicate(timeout=30)
+    detached, _ = follower.communicate(timeout=60)
     assert follower.returncode == 130
     assert "the sweep goes on as small-" in detached
     assert "Traceback" not in detached

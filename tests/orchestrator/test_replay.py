@@ -3,14 +3,13 @@
 import csv
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arc_train.errors import InputError
+from orchestrator.cli import main
 from orchestrator.replay import COLUMNS, QUARTER, gaps, read, replay
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "replay"
@@ -46,6 +45,12 @@ def table(path: Path, content: list[dict[str, Any]], columns: Any = COLUMNS) -> 
         writer.writeheader()
         writer.writerows(content)
     return path
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repetitions of random search: enough to tell, not to publish."""
+    monkeypatch.setattr("orchestrator.replay.RANDOM_SEEDS", 20)
 
 
 def test_the_portfolio_leaves_less_than_chance_and_a_whole_grid_nothing(tmp_path: Path) -> None:
@@ -130,15 +135,13 @@ def test_gaps_are_means_over_tasks(tmp_path: Path) -> None:
     assert (linear["gap"], full["largest_gap"]) == (1, 10)
 
 
-def test_the_command(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.csv", rows())
-    command = [sys.executable, "-m", "orchestrator.cli", "replay", str(path), "--trials", "4"]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["regret"][-1]["method"] == "all"
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["replay", str(table(tmp_path / "t.csv", rows())), "--trials", "4"]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["regret"][-1]["method"] == "all"
     for wrong in (["--algorithm", "magic"], ["--trials", "0"], ["--finals", "none.csv"]):
-        done = subprocess.run([*command, *wrong], capture_output=True, text=True)
-        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+        assert main([*command, *wrong]) == 2
+        assert capsys.readouterr().err.startswith("arc-sweep: ")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data is not beside the project")

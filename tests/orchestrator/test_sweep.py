@@ -1,165 +1,22 @@
-"""Whole sweeps by the command line: real Ray, real images, real W&B files, processes killed."""
+"""Whole sweeps by the command line: real Ray, real images, real W&B files."""
 
-import contextlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 
 from arc_train import adapt, backbones, load_adapter
 from orchestrator.spec import resolve
-from tests.wandb_files import runs
+from tests.sweeps import TRIALS, Sweep
 
 pytestmark = pytest.mark.slow
-
-SPEC: dict[str, Any] = {
-    "name": "small",
-    "tasks": ["demo/digits", "demo/count"],
-    "methods": ["linear", "arc"],
-    "backbones": [
-        {
-            "name": "tiny",
-            "model": "vit_tiny_patch16_224",
-            "weights": "random",
-            "args": {"img_size": 32, "embed_dim": 48, "depth": 3, "num_heads": 2},
-        }
-    ],
-    "search": {
-        "algorithm": "random",  # one that learns tries what other studies' speed let it know
-        "trials": 3,
-        "halving": {"start": 1, "eta": 2},
-        "space": {"arc": {"rank": [2, 4]}},
-    },
-    "training": {"epochs": 5, "warmup_epochs": 1},
-    "finals": {"seeds": [0, 1]},
-    "wandb": {"mode": "offline"},
-}
-TRIALS = 4 * (3 + 2)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def sweep(tmp_path: Path, cache: Path) -> "Sweep":
-    return Sweep(tmp_path, cache)
-
-
-class Sweep:
-    """A sweep file in a folder of its own, and the command run on it."""
-
-    def __init__(self, path: Path, cache: Path) -> None:
-        self.folder = path / "results" / SPEC["name"]
-        self.file = path / "sweep.yaml"
-        self.token = f"ARC_SWEEP_TEST={uuid.uuid4()}"
-        self.write(SPEC | {"storage": str(path / "results"), "data": {"cache": str(cache)}})
-
-    def write(self, spec: Mapping[str, Any]) -> None:
-        self.spec = spec
-        self.file.write_text(yaml.safe_dump(dict(spec)))
-
-    def start(self, *more: str) -> subprocess.Popen[str]:
-        name, value = self.token.split("=")
-        return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", "run", str(self.file), *more],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, name: value},
-        )
-
-    def run(self, *more: str) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr of the command run to its end."""
-        process = self.start(*more)
-        out, err = process.communicate(timeout=400)
-        return process.returncode, out, err
-
-    def status(self) -> dict[str, Any]:
-        """What `arc-sweep status` says."""
-        command = [sys.executable, "-m", "orchestrator.cli", "status", str(self.folder), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        state: dict[str, Any] = json.loads(done.stdout)
-        return state
-
-    def results(self) -> dict[str, dict[str, Any]]:
-        files = self.folder.glob("trials/*.json")
-        return {path.stem: json.loads(path.read_text()) for path in files}
-
-    def written(self) -> dict[str, int]:
-        return {p.name: p.stat().st_mtime_ns for p in self.folder.glob("trials/*.json")}
-
-    def check_complete(self) -> dict[str, dict[str, Any]]:
-        """Each trial exactly once: as a file, as a W&B run, in the leaderboard."""
-        results = self.results()
-        kinds = Counter(result["kind"] for result in results.values())
-        assert kinds == {"search": 12, "final": 8}
-        self.check_runs()
-        board = json.loads((self.folder / "leaderboard.json").read_text())
-        assert [row["test_accuracy"]["n"] for row in board["rows"]] == [2] * 4
-        adapters = {path.stem for path in self.folder.glob("adapters/*.safetensors")}
-        assert adapters == {t for t, result in results.items() if result["kind"] == "final"}
-        assert not list(self.folder.glob("packs/*.ckpt"))
-        return results
-
-    def check_runs(self) -> None:
-        """Each trial is one W&B run, and the leaderboard another."""
-        written = runs(self.folder / "wandb")
-        logged = Counter(run.id for run in written if run.job_type != "leaderboard")
-        assert logged == dict.fromkeys(self.results(), 1)
-        assert len(written) == len(logged) + 1
-
-    def kill_workers(self) -> int:
-        """Kill the processes of this sweep that train; returns how many."""
-        killed = 0
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if b"PackWorker" in (process / "cmdline").read_bytes() and (
-                    self.token.encode() in (process / "environ").read_bytes()
-                ):
-                    os.kill(int(process.name), signal.SIGKILL)
-                    killed += 1
-        return killed
-
-
-def wait_until(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 240
-    while not happened():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"it ended before it could be disturbed: {process.communicate()}")
-        time.sleep(0.02)
-
-
-def outcome(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """All that a result says but for how long it took and where."""
-    return {
-        trial: {k: v for k, v in result.items() if k not in ("seconds", "device")}
-        for trial, result in results.items()
-    }
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    tmp_path_factory: pytest.TempPathFactory, cache: Path
-) -> tuple[Sweep, tuple[int, str, str]]:
-    """A sweep run to its end once, and what the command said."""
-    sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), cache)
-    return sweep, sweep.run()
 
 
 def test_one_command_goes_from_yaml_to_leaderboard(
@@ -287,117 +144,6 @@ def test_more_seeds_and_other_packs_go_on_in_the_same_folder(
     code, _, err = sweep.run("--set", "training.epochs=4")
     assert code == 2
     assert "another training" in err
-
-
-@pytest.mark.chaos
-def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
-    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
-) -> None:
-    for count in (1, 8):
-        process = sweep.start()
-        wait_until(process, lambda count=count: len(sweep.written()) >= count)
-        process.kill()
-        process.communicate()
-    before = sweep.written()
-    code, _, _ = sweep.run()
-    assert code == 0
-    results = sweep.check_complete()
-    assert {name: sweep.written()[name] for name in before} == before
-    assert outcome(results) == outcome(undisturbed[0].results())
-
-
-@pytest.mark.chaos
-def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
-    """Rounds, revalidation and a killed driver: each study ends with all its stages, once."""
-    sweep.write(
-        {
-            **sweep.spec,
-            "search": {"trials": 6, "rounds": 3, "halving": None},
-            "selection": {"revalidate": 2, "seeds": 1},
-            "training": {"epochs": 2, "warmup_epochs": 0},
-            "finals": {"seeds": [0]},
-        }
-    )
-    process = sweep.start()
-    wait_until(process, lambda: len(sweep.written()) >= 5)
-    process.kill()
-    process.communicate()
-    before = sweep.written()
-    code, out, err = sweep.run()
-    assert (code, err) == (0, "")
-    assert {name: sweep.written()[name] for name in before} == before
-    results = sweep.results().values()
-    kinds = Counter((result["kind"], result["seed"]) for result in results)
-    assert kinds == {("search", 0): 24, ("search", 1): 8, ("final", 0): 4}
-    sweep.check_runs()
-    first = {"lr": 0.01, "weight_decay": 0.0001}
-    assert first in [r["config"] for r in results if r["method"] == "linear"]
-    code, out, _ = sweep.run()
-    assert (code, "0 trials trained now" in out) == (0, True)
-
-
-@pytest.mark.chaos
-def test_ctrl_c_leaves_a_resumable_folder(
-    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
-) -> None:
-    process = sweep.start()
-    wait_until(process, lambda: len(sweep.written()) >= 2)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert "the same command goes on" in err
-    assert (sweep.folder / "leaderboard.json").exists()
-    assert 2 <= len(sweep.written()) < TRIALS
-    assert sweep.run()[0] == 0
-    assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
-
-
-@pytest.mark.chaos
-def test_a_killed_worker_is_replaced_and_goes_on(
-    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
-) -> None:
-    process = sweep.start()
-    wait_until(process, lambda: list(sweep.folder.glob("packs/*.ckpt")) and sweep.kill_workers())
-    process.communicate(timeout=400)
-    assert process.returncode == 0
-    assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
-
-
-@pytest.mark.chaos
-def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(sweep: Sweep) -> None:
-    process = sweep.start("--set", "resources.max_failures=0")
-
-    def failed() -> bool:
-        sweep.kill_workers()
-        return any(result["status"] == "failed" for result in sweep.results().values())
-
-    wait_until(process, failed)
-    out, _ = process.communicate(timeout=400)
-    assert process.returncode == 1
-    statuses = Counter(result["status"] for result in sweep.results().values())
-    assert statuses["failed"] > 0
-    assert f"{statuses['failed']} failed" in out
-    assert sweep.run()[0] == 0
-    sweep.check_complete()
-
-
-def test_two_drivers_never_work_in_one_folder(sweep: Sweep) -> None:
-    process = sweep.start("--set", "training.epochs=60")  # long enough for what follows
-    wait_until(process, lambda: len(sweep.written()) >= 1)
-    code, _, err = sweep.run()
-    assert code == 2
-    assert "another arc-sweep run is working in" in err
-    state = sweep.status()
-    assert state["running"]
-    assert sum(state["statuses"].values()) > 0
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    assert process.returncode == 130
-    state = sweep.status()
-    assert not state["running"]
-    assert state["complete"] < 4
-    assert sum(line["search"] for line in state["studies"]) <= 12
 
 
 @pytest.mark.parametrize(

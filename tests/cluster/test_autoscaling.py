@@ -1,0 +1,133 @@
+"""A cluster that grows while packs wait and shrinks when they are done.
+
+Ray's own autoscaler, with the provider that it has for this: what it launches are nodes on this
+machine, with a GPU in name only (packs train on the CPU where there is none).
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray._private.services as services
+import yaml
+from ray.util.state import list_nodes
+
+from tests.sweeps import SPEC
+
+pytest.importorskip("aiohttp_cors", reason="Ray tells of its nodes with ray[default] only")
+pytestmark = pytest.mark.slow
+
+HEAD = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of somebody on the head of a cluster that has no other node yet."""
+    address = f"{services.get_node_ip_address()}:{_free_port()}"
+    config = tmp_path / "ray_bootstrap_config.yaml"  # where `ray up` leaves it
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "cluster_name": "grows",
+                "max_workers": 2,
+                "upscaling_speed": 8,
+                "idle_timeout_minutes": 0.1,
+                "provider": {
+                    "type": "fake_multinode",
+                    "gcs_address": address,
+                    "head_node_id": HEAD,
+                    "launch_multiple": True,
+                },
+                "head_node_type": "head",
+                "available_node_types": {
+                    "head": {"resources": {"CPU": 0}, "max_workers": 0, "node_config": {}},
+                    "gpu": {
+                        "resources": {"CPU": 1, "GPU": 1},
+                        "min_workers": 0,
+                        "max_workers": 2,
+                        "node_config": {},
+                    },
+                },
+            }
+        )
+    )
+    token = str(uuid.uuid4())
+    with tempfile.TemporaryDirectory(prefix="ray-") as scratch:
+        environment = {
+            **os.environ,
+            "HOME": str(tmp_path),
+            "RAY_ADDRESS": address,
+            "RAY_TMPDIR": scratch,
+            "ARC_SWEEP_TEST": token,
+        }
+        as_launched = {
+            "RAY_FAKE_CLUSTER": "1",
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": HEAD,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
+        }
+        options = ["--head", f"--port={address.split(':')[1]}", "--num-cpus=0"]
+        options += [f"--autoscaling-config={config}", f"--temp-dir={scratch}"]
+        ray_ = str(Path(sys.executable).with_name("ray"))
+        subprocess.run(
+            [ray_, "start", *options],
+            env={k: v for k, v in environment.items() if k != "RAY_ADDRESS"} | as_launched,
+            check=True,
+            capture_output=True,
+        )
+        try:
+            yield environment
+        finally:
+            _kill(token)
+
+
+def test_packs_that_wait_bring_nodes_and_idle_nodes_go(
+    home: dict[str, str], tmp_path: Path
+) -> None:
+    spec = {**SPEC, "storage": str(tmp_path), "resources": {"cpu": 1, "gpu": 1}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(spec))
+    command = [sys.executable, "-m", "orchestrator.cli", "run", str(tmp_path / "sweep.yaml")]
+    assert _nodes(home) == 1
+    sweep = subprocess.Popen(
+        command, env=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    most = 0
+    while sweep.poll() is None:
+        most = max(most, _nodes(home))
+        time.sleep(1)
+    assert sweep.returncode == 0, sweep.communicate()
+    assert most == 3
+    board = json.loads((tmp_path / "small/leaderboard.json").read_text())
+    assert [row["test_accuracy"]["n"] for row in board["rows"]] == [2] * 4
+    deadline = time.monotonic() + 120
+    while _nodes(home) > 1:
+        assert time.monotonic() < deadline, "idle nodes stay"
+        time.sleep(1)
+
+
+def _nodes(home: dict[str, str]) -> int:
+    return len(list_nodes(address=home["RAY_ADDRESS"], filters=[("state", "=", "ALIVE")]))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def _kill(token: str) -> None:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if token.encode() in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)

@@ -1,0 +1,116 @@
+"""Sweeps that are disturbed: drivers and workers killed, interrupted, two in one folder."""
+
+import signal
+from collections import Counter
+
+import pytest
+
+from tests.sweeps import TRIALS, Sweep, outcome, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+
+
+def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
+    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
+) -> None:
+    for count in (1, 8):
+        process = sweep.start()
+        wait_until(process, lambda count=count: len(sweep.written()) >= count)
+        process.kill()
+        process.communicate()
+    before = sweep.written()
+    code, _, _ = sweep.run()
+    assert code == 0
+    results = sweep.check_complete()
+    assert {name: sweep.written()[name] for name in before} == before
+    assert outcome(results) == outcome(undisturbed[0].results())
+
+
+def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
+    """Rounds, revalidation and a killed driver: each study ends with all its stages, once."""
+    sweep.write(
+        {
+            **sweep.spec,
+            "search": {"trials": 6, "rounds": 3, "halving": None},
+            "selection": {"revalidate": 2, "seeds": 1},
+            "training": {"epochs": 2, "warmup_epochs": 0},
+            "finals": {"seeds": [0]},
+        }
+    )
+    process = sweep.start()
+    wait_until(process, lambda: len(sweep.written()) >= 5)
+    process.kill()
+    process.communicate()
+    before = sweep.written()
+    code, out, err = sweep.run()
+    assert (code, err) == (0, "")
+    assert {name: sweep.written()[name] for name in before} == before
+    results = sweep.results().values()
+    kinds = Counter((result["kind"], result["seed"]) for result in results)
+    assert kinds == {("search", 0): 24, ("search", 1): 8, ("final", 0): 4}
+    sweep.check_runs()
+    first = {"lr": 0.01, "weight_decay": 0.0001}
+    assert first in [r["config"] for r in results if r["method"] == "linear"]
+    code, out, _ = sweep.run()
+    assert (code, "0 trials trained now" in out) == (0, True)
+
+
+def test_ctrl_c_leaves_a_resumable_folder(
+    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
+) -> None:
+    process = sweep.start()
+    wait_until(process, lambda: len(sweep.written()) >= 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "the same command goes on" in err
+    assert (sweep.folder / "leaderboard.json").exists()
+    assert 2 <= len(sweep.written()) < TRIALS
+    assert sweep.run()[0] == 0
+    assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
+
+
+def test_a_killed_worker_is_replaced_and_goes_on(
+    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
+) -> None:
+    process = sweep.start()
+    wait_until(process, lambda: list(sweep.folder.glob("packs/*.ckpt")) and sweep.kill_workers())
+    process.communicate(timeout=400)
+    assert process.returncode == 0
+    assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
+
+
+def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(sweep: Sweep) -> None:
+    process = sweep.start("--set", "resources.max_failures=0")
+
+    def failed() -> bool:
+        sweep.kill_workers()
+        return any(result["status"] == "failed" for result in sweep.results().values())
+
+    wait_until(process, failed)
+    out, _ = process.communicate(timeout=400)
+    assert process.returncode == 1
+    statuses = Counter(result["status"] for result in sweep.results().values())
+    assert statuses["failed"] > 0
+    assert f"{statuses['failed']} failed" in out
+    assert sweep.run()[0] == 0
+    sweep.check_complete()
+
+
+def test_two_drivers_never_work_in_one_folder(sweep: Sweep) -> None:
+    process = sweep.start("--set", "training.epochs=60")  # long enough for what follows
+    wait_until(process, lambda: len(sweep.written()) >= 1)
+    code, _, err = sweep.run()
+    assert code == 2
+    assert "another arc-sweep run is working in" in err
+    state = sweep.status()
+    assert state["running"]
+    assert sum(state["statuses"].values()) > 0
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    state = sweep.status()
+    assert not state["running"]
+    assert state["complete"] < 4
+    assert sum(line["search"] for line in state["studies"]) <= 12
