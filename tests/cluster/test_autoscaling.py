@@ -12,21 +12,22 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray._private.services as services
 import yaml
-from ray.util.state import list_nodes
 
 from tests.sweeps import SPEC
 
-pytest.importorskip("aiohttp_cors", reason="Ray tells of its nodes with ray[default] only")
 pytestmark = pytest.mark.slow
 
+TOKEN = "ARC_SWEEP_TEST"
 HEAD = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 
 
@@ -35,32 +36,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of somebody on the head of a cluster that has no other node yet."""
     address = f"{services.get_node_ip_address()}:{_free_port()}"
     config = tmp_path / "ray_bootstrap_config.yaml"  # where `ray up` leaves it
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "cluster_name": "grows",
-                "max_workers": 2,
-                "upscaling_speed": 8,
-                "idle_timeout_minutes": 0.1,
-                "provider": {
-                    "type": "fake_multinode",
-                    "gcs_address": address,
-                    "head_node_id": HEAD,
-                    "launch_multiple": True,
-                },
-                "head_node_type": "head",
-                "available_node_types": {
-                    "head": {"resources": {"CPU": 0}, "max_workers": 0, "node_config": {}},
-                    "gpu": {
-                        "resources": {"CPU": 1, "GPU": 1},
-                        "min_workers": 0,
-                        "max_workers": 2,
-                        "node_config": {},
-                    },
-                },
-            }
-        )
-    )
+    config.write_text(yaml.safe_dump(_config(address)))
     token = str(uuid.uuid4())
     with tempfile.TemporaryDirectory(prefix="ray-") as scratch:
         environment = {
@@ -68,7 +44,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
             "HOME": str(tmp_path),
             "RAY_ADDRESS": address,
             "RAY_TMPDIR": scratch,
-            "ARC_SWEEP_TEST": token,
+            TOKEN: token,
         }
         as_launched = {
             "RAY_FAKE_CLUSTER": "1",
@@ -89,7 +65,9 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
         try:
             yield environment
         finally:
-            _kill(token)
+            for process in _processes(token):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(process.name), signal.SIGKILL)
 
 
 def test_packs_that_wait_bring_nodes_and_idle_nodes_go(
@@ -103,11 +81,12 @@ def test_packs_that_wait_bring_nodes_and_idle_nodes_go(
         command, env=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     most = 0
-    while sweep.poll() is None:
-        most = max(most, _nodes(home))
-        time.sleep(1)
+    with _at_most(sweep, 240):
+        while sweep.poll() is None:
+            most = max(most, _nodes(home))
+            time.sleep(1)
     assert sweep.returncode == 0, sweep.communicate()
-    assert most == 3
+    assert most == 3, "the head and both GPU nodes"
     board = json.loads((tmp_path / "small/leaderboard.json").read_text())
     assert [row["test_accuracy"]["n"] for row in board["rows"]] == [2] * 4
     deadline = time.monotonic() + 120
@@ -116,18 +95,59 @@ def test_packs_that_wait_bring_nodes_and_idle_nodes_go(
         time.sleep(1)
 
 
-def _nodes(home: dict[str, str]) -> int:
-    return len(list_nodes(address=home["RAY_ADDRESS"], filters=[("state", "=", "ALIVE")]))
+def _config(address: str) -> dict[str, Any]:
+    """What `ray up` would leave: no packs on the head, up to two GPU nodes."""
+    gpu = {"resources": {"CPU": 1, "GPU": 1}, "min_workers": 0, "max_workers": 2}
+    stages = ("initialization", "setup", "head_setup", "worker_setup")
+    return {
+        "cluster_name": "grows",
+        "max_workers": 2,
+        "upscaling_speed": 8,
+        "idle_timeout_minutes": 0.1,
+        "provider": {
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": address,
+            "head_node_id": HEAD,
+            "launch_multiple": True,
+        },
+        "head_node_type": "ray.head.default",  # the provider's name for it
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}},
+            "gpu": {**gpu, "node_config": {}},
+        },
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        **{f"{stage}_commands": [] for stage in (*stages, "head_start_ray", "worker_start_ray")},
+    }
+
+
+@contextlib.contextmanager
+def _at_most(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
+    """Kill a process that takes longer."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    yield
+    timer.cancel()
+
+
+def _nodes(home: Mapping[str, str]) -> int:
+    count = 0
+    for process in _processes(home[TOKEN]):
+        with contextlib.suppress(OSError):
+            count += b"/raylet/raylet" in (process / "cmdline").read_bytes()
+    return count
+
+
+def _processes(token: str) -> Iterator[Path]:
+    """Those that have a token in their environment: this cluster's."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if token.encode() in (process / "environ").read_bytes():
+                yield process
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
-
-
-def _kill(token: str) -> None:
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if token.encode() in (process / "environ").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)

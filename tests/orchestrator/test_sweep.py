@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from arc_train import adapt, backbones, load_adapter
+from orchestrator.cli import main
 from orchestrator.spec import resolve
 from tests.sweeps import TRIALS, Sweep
 
@@ -55,7 +56,9 @@ def test_the_same_command_again_trains_nothing(
 
 
 def test_the_leaderboard_is_made_anew_from_the_results(
-    undisturbed: tuple[Sweep, tuple[int, str, str]], tmp_path: Path
+    undisturbed: tuple[Sweep, tuple[int, str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep, _ = undisturbed
     copy = tmp_path / "elsewhere"
@@ -64,8 +67,8 @@ def test_the_leaderboard_is_made_anew_from_the_results(
     for path in copy.glob("leaderboard.*"):
         path.unlink()
     shutil.rmtree(copy / "wandb")
-    command = [sys.executable, "-m", "orchestrator.cli", "leaderboard", str(copy), "--json"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert main(["leaderboard", str(copy), "--json"]) == 0
+    printed = capsys.readouterr().out
     assert json.loads(printed) == json.loads(board)
     assert (copy / "leaderboard.json").read_text() == board
     assert (copy / "leaderboard.html").exists()
@@ -83,14 +86,15 @@ with torch.no_grad():
 
 
 def test_a_winner_is_exported_as_adapter_and_as_plain_timm_model(
-    undisturbed: tuple[Sweep, tuple[int, str, str]], tmp_path: Path
+    undisturbed: tuple[Sweep, tuple[int, str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep, _ = undisturbed
-    command = [sys.executable, "-m", "orchestrator.cli", "export", str(sweep.folder)]
+    command = ["export", str(sweep.folder)]
     study = "tiny/arc/demo/digits"
     for more in ([], ["--fold"], ["--seed", "1"]):
-        out = str(tmp_path / f"out{''.join(more)}")
-        subprocess.run([*command, study, "-o", out, *more], check=True)
+        assert main([*command, study, "-o", str(tmp_path / f"out{''.join(more)}"), *more]) == 0
     about = json.loads((tmp_path / "out" / "adapter.json").read_text())
     final = sweep.results()[about["id"]]
     assert (final["seed"], final["config"]) == (0, about["config"])
@@ -123,9 +127,8 @@ def test_a_winner_is_exported_as_adapter_and_as_plain_timm_model(
         ([study, "-o", str(tmp_path / "x"), "--seed", "7"], "no final of seed 7"),
         ([study, "-o", "/proc/nothing"], "can't write"),
     ):
-        failed = subprocess.run([*command, *wrong], capture_output=True, text=True)
-        assert (failed.returncode, "Traceback" in failed.stderr) == (2, False)
-        assert says in failed.stderr
+        assert main([*command, *wrong]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_more_seeds_and_other_packs_go_on_in_the_same_folder(
@@ -164,10 +167,17 @@ def test_more_seeds_and_other_packs_go_on_in_the_same_folder(
     ],
 )
 def test_bad_input_ends_with_code_2_and_one_message(
-    sweep: Sweep, change: dict[str, Any], says: str
+    sweep: Sweep, change: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep.write({**sweep.spec, **change})
+    assert main(["run", str(sweep.file)]) == 2
+    printed = capsys.readouterr()
+    assert says in printed.err
+    assert "%" not in printed.out, "nothing was trained"
+
+
+def test_bad_input_is_no_traceback_of_the_process(sweep: Sweep) -> None:
+    sweep.write({**sweep.spec, "methods": ["ark"]})
     code, out, err = sweep.run()
-    assert (code, "Traceback" in err) == (2, False)
-    assert says in err
-    assert "%" not in out, "nothing was trained"
+    assert (code, out) == (2, "")
+    assert err.startswith("arc-sweep: unknown method 'ark'")
