@@ -41,6 +41,10 @@ Result = Mapping[str, Any]
 SPENT = ("done", "stopped", "lost", "finals")
 STATUSES = ("done", "stopped", "diverged", "failed")
 MOST_NOTES = 20
+DETAIL = (
+    '<div id="detail" role="status"><p class="soft">Point at a number for what is behind it; '
+    "click a task's for its search.</p></div>"
+)
 
 
 def page(board: Board, results: Iterable[Result]) -> str:
@@ -52,6 +56,9 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "statement": escape(statement(board)),
         "summary": _summary(board, trials),
         "table": _table(numbers) if board["rows"] else "",
+        "filters": _filters(board),
+        "every": _every(numbers),
+        "detail": DETAIL if board["rows"] else "",
         "caption": _caption(numbers, board),
         "beside": _beside(board, numbers),
         "statuses": _statuses(board, trials),
@@ -99,10 +106,39 @@ def _table(numbers: Grid) -> str:
     head = "".join(_head(c, place == 0, grouped) for place, c in enumerate(numbers.columns))
     body = "".join(_line(line, numbers.columns, several) for line in numbers.lines)
     return (
-        f'<table id="leaderboard"{" class=compact" if len(tasks) > MOST_TASKS else ""}>'
+        f'<table id="leaderboard"{" class=compact" if _compact(numbers) else ""}>'
         '<thead><tr><th scope="col"><button type="button"><span>Method</span></button></th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def _filters(board: Board) -> str:
+    """What the table can be narrowed to, where there is a choice."""
+    found = ""
+    for title, name, key in (
+        ("Backbone", "by-backbone", "backbone"),
+        ("Tasks", "by-group", "group"),
+    ):
+        values = list(dict.fromkeys(str(row[key]) for row in board["rows"]))
+        options = "".join(f"<option>{escape(value)}</option>" for value in values)
+        found += (
+            f"<label{'' if len(values) > 1 else ' hidden'}>{title} "
+            f'<select id="{name}"><option value="">all</option>{options}</select></label>'
+        )
+    return found
+
+
+def _every(numbers: Grid) -> str:
+    """The button that shows every task, where they are too many to be there at first."""
+    hidden = "" if _compact(numbers) else " hidden"
+    return (
+        f'<button type="button" class="plain" id="every" aria-pressed="false"{hidden}>'
+        "Show every task</button>"
+    )
+
+
+def _compact(numbers: Grid) -> bool:
+    return sum(column.kind == "task" for column in numbers.columns) > MOST_TASKS
 
 
 def _head(column: Column, ranks: bool, grouped: bool) -> str:

@@ -94,6 +94,29 @@ def test_it_opens_without_fault_request_or_overflow(
     assert drawn == (0 if kind == "nothing" else 6)
 
 
+SHIFTS = """
+window.shifted = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries())
+    shifted.push(...entry.sources.map(({ node }) => node && node.outerHTML.slice(0, 80)));
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.mark.parametrize("kind", ["demo", "published", "large"])
+@pytest.mark.parametrize("width", [380, 1600])
+def test_nothing_moves_once_it_is_seen(browser: Any, tmp_path: Path, kind: str, width: int) -> None:
+    made = {"demo": lambda: board(DEMO), "published": published, "large": full}[kind]()
+    path = tmp_path / "page.html"
+    path.write_text(page(made, trials(made)), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": width, "height": 5000})  # all of it is in view
+    tab.add_init_script(SHIFTS)
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready]", state="attached")
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
+    assert tab.evaluate("shifted") == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [380, 1600])
 def test_axe_finds_no_serious_fault(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
