@@ -29,6 +29,8 @@ class Remote:
         from pyarrow.fs import FileSystem
 
         self.uri = uri
+        if not urlsplit(uri).netloc:
+            raise InputError(f"storage {uri} names no bucket; use s3://bucket/path")
         try:
             self._system, self._root = FileSystem.from_uri(uri)
         except (ArrowException, OSError) as error:

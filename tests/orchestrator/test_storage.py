@@ -176,6 +176,9 @@ def test_what_can_not_be_used_is_told_before_any_training(
     assert "Traceback" not in told
     assert main(["status", f"{storage}/never"]) == 2
     assert f"{storage}/never is not a sweep folder" in capsys.readouterr().err
+    for none in ("s3://", "s3:///x"):
+        assert main(["status", none]) == 2
+        assert f"storage {none} names no bucket" in capsys.readouterr().err
     assert main(["run", "s.yaml", "--set", "storage=ftp://host/x"]) == 2
     assert "s3:// or gs://" in capsys.readouterr().err
 
