@@ -122,7 +122,7 @@ def _passed(spec: Spec, result: Result, sizes: tuple[int, int, int]) -> Work:
     if result["kind"] == "final" and spec.protocol.final_on == "train+val":
         train += val
     validated = sum(row[3] is not None for row in result["curve"]) * val
-    return Work(1, result["epochs_run"] * train, validated, 0)
+    return Work(1, result["epochs_run"], result["epochs_run"] * train, validated, 0)
 
 
 def estimate(

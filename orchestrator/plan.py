@@ -245,12 +245,13 @@ def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a sweep costs at most: every count of images is one pass of one image by one trial."""
+    """What a sweep costs at most: epochs of single trials, passes of an image by a single trial."""
 
     studies: int
     search_trials: int
     final_trials: int
     packs: int
+    epochs_trained: int
     images_trained: int
     images_validated: int
     images_tested: int
@@ -263,21 +264,23 @@ def published_cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cos
     tested on the whole test set after every epoch; the best of those epochs is what is reported,
     so that nothing is refitted, nothing validated, and there is one seed.
     """
-    search = trained = tested = 0
+    search = epochs = trained = tested = 0
     for study in studies(spec):
         train, val, test = sizes[study.task]
         trials = budget(spec, study)
         search += trials
+        epochs += trials * spec.training.epochs
         trained += trials * spec.training.epochs * (train + val)
         tested += trials * spec.training.epochs * test
-    return Cost(len(studies(spec)), search, 0, search, trained, 0, tested)
+    return Cost(len(studies(spec)), search, 0, search, epochs, trained, 0, tested)
 
 
 @dataclass(frozen=True)
 class Work:
-    """One pack: its trials, and images that pass through each of them, at most."""
+    """One pack: its trials, their epochs, and images that pass through them, at most."""
 
     trials: int
+    epochs: int
     trained: int
     validated: int
     tested: int
@@ -290,15 +293,15 @@ def pack_work(spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int]) -
     if kind == "final":
         refit = train + (val if spec.protocol.final_on == "train+val" else 0)
         tests = epochs if spec.protocol.leak_meter else 1
-        return Work(trials, trials * epochs * refit, 0, trials * tests * test)
+        return Work(trials, trials * epochs, trials * epochs * refit, 0, trials * tests * test)
     if kind == "revalidate" or rungs is None:
-        return Work(trials, trials * epochs * train, trials * val, 0)
-    alive, epoch, trained, validated = trials, 0, 0, 0
+        return Work(trials, trials * epochs, trials * epochs * train, trials * val, 0)
+    alive, epoch, run, validated = trials, 0, 0, 0
     for rung in [*rungs.rungs(epochs), epochs]:
-        trained += alive * (rung - epoch) * train
+        run += alive * (rung - epoch)
         validated += alive * val
         alive, epoch = max(1, alive // rungs.eta), rung
-    return Work(trials, trained, validated, 0)
+    return Work(trials, run, run * train, validated, 0)
 
 
 def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Work]]:
@@ -331,6 +334,7 @@ def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
         sum(pack.trials for pack in search),
         sum(pack.trials for pack in finals),
         len(packs),
+        sum(pack.epochs for pack in packs),
         sum(pack.trained for pack in packs),
         sum(pack.validated for pack in packs),
         sum(pack.tested for pack in packs),

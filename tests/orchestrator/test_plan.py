@@ -1,5 +1,6 @@
 """Plans are functions of the spec: same ids and draws always, other ids when anything matters."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from orchestrator.plan import (
     task_sizes,
 )
 from orchestrator.space import Choice, Config, Range, grid_configs, parse, random_configs
-from orchestrator.spec import ProtocolSpec, Spec, resolve
+from orchestrator.spec import ProtocolSpec, Spec, load, resolve
 
 IDENTITY = Identity({"arc_pico": "w"}, {"demo/digits": "d", "demo/count": "c"})
 
@@ -145,6 +146,7 @@ def test_cost_counts_every_image_of_a_small_sweep() -> None:
     assert (counted.studies, counted.search_trials, counted.final_trials) == (1, 4, 2)
     assert counted.packs == 2
     # 4 trials to epoch 2, 2 to epoch 4, 1 to epoch 8; finals train on train+val.
+    assert counted.epochs_trained == (4 * 2 + 2 * 2 + 1 * 4) + 2 * 8
     assert counted.images_trained == (4 * 2 + 2 * 2 + 1 * 4) * 800 + 2 * 8 * 1000
     assert counted.images_validated == (4 + 2 + 1) * 200
     assert counted.images_tested == 2 * 797
@@ -152,6 +154,7 @@ def test_cost_counts_every_image_of_a_small_sweep() -> None:
     assert cost(metered, task_sizes(metered)).images_tested == 2 * 8 * 797
     published = published_cost(small, task_sizes(small))
     assert (published.search_trials, published.final_trials, published.packs) == (4, 0, 4)
+    assert published.epochs_trained == 4 * 8
     assert published.images_trained == 4 * 8 * 1000
     assert (published.images_validated, published.images_tested) == (0, 4 * 8 * 797)
 
@@ -186,3 +189,17 @@ def test_forms_of_a_space() -> None:
     for wrong in (True, "x", [], {}, {"log": [1]}, {"lg": [1, 2]}, [0.1, None], float("nan"), -1):
         with pytest.raises(ValueError, match=r"expected|must be"):
             parse("lr", wrong)
+
+
+def test_the_full_benchmark_says_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA", "ARC_SWEEP_STORAGE"):
+        monkeypatch.setenv(name, "/nowhere")
+    path = Path(__file__).parents[2] / "sweeps" / "full_benchmark.yaml"
+    said = path.read_text()
+    whole = load(path)
+    sizes = task_sizes(whole)  # published ones, where no lists are
+    for counted in (cost(whole, sizes), published_cost(whole, sizes)):
+        images = counted.images_trained + counted.images_validated + counted.images_tested
+        trials = (counted.search_trials, counted.final_trials)
+        for count in (*trials, counted.epochs_trained, images):
+            assert f"{count:,}" in said
