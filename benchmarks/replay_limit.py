@@ -6,10 +6,13 @@ Validation accuracy on few images is partly luck, and no search can know luck be
 oracle knows the expected accuracy of every configuration, and tries the best ones first. What it
 still leaves is luck: the best of a grid is the luckiest of many that are nearly as good.
 
-Expectation and luck are told apart by pairs of trials that differ in weight decay alone, which
-makes no difference to expectations in such tables (the mean difference is printed beside its
-standard error). Their differences give the deviation of one trial; their means, drawn together by
-what is luck in them, the expectations. Whole grids are then drawn anew, many times.
+Expectation and luck are told apart by twins: trials that differ in weight decay alone, which makes
+no difference to expectations in such tables (the mean difference is printed beside its standard
+error). Their differences give the deviation of one trial; their means, drawn together by what is
+luck in them, the expectations. Whole grids are then drawn anew, many times.
+
+Twins also say what a search's winner is worth without its luck: the accuracy of the winner's twin,
+beside that of the twin of the whole grid's best.
 """
 
 import argparse
@@ -20,8 +23,12 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.replay import Cell, read
+from orchestrator.folder import Result
+from orchestrator.leaderboard.select import select
+from orchestrator.replay import Cell, choose, read, related
 
+SEARCHES = (("portfolio", 2), ("portfolio", 8), ("random", 1))  # and their rounds
+RANDOM_SEEDS = 20
 SMALLEST = 4  # trials of a cell beyond which `replay` searches it
 GOOD = 8.0  # points below a cell's best: what lies further below wins by no luck
 GRIDS = 4000
@@ -38,9 +45,9 @@ def main() -> None:
     draws = np.random.default_rng(0)
     found: dict[str, list[list[float]]] = defaultdict(list)
     gaps: list[float] = []
-    for cell in read(options.table):
-        if len(cell.trials) <= SMALLEST:
-            continue
+    table = read(options.table)
+    searched = [cell for cell in table if len(cell.trials) > SMALLEST]
+    for cell in searched:
         pairs = pairs_of(cell)
         gaps += [a - b for a, b in good(pairs)]
         budgets = [min(trials, pairs.size) for trials in options.trials]
@@ -56,15 +63,40 @@ def main() -> None:
     for method, rows in found.items():
         means = [fmean(column) for column in zip(*rows, strict=True)]
         print(f"{method:16}" + "".join(f"{mean:9.2f}" for mean in means))
+    print("\nafter a quarter of the trials, the winner's twin beside the twin of the grid's best")
+    for algorithm, rounds in SEARCHES:
+        worth = [trained_again(table, cell, algorithm, rounds) for cell in searched]
+        error = np.std(worth) / len(worth) ** 0.5
+        print(f"{algorithm}, {rounds} rounds: {fmean(worth):+.2f} (standard error {error:.2f})")
+
+
+def trained_again(table: list[Cell], cell: Cell, algorithm: str, rounds: int) -> float:
+    """What a search's winner has over the grid's, in points, when both are trained again."""
+    others, budget = related(table, cell), len(cell.trials) // 4
+    seeds = RANDOM_SEEDS if algorithm == "random" else 1
+    found = (choose(cell, others, algorithm, budget, seed, rounds) for seed in range(seeds))
+    best = select(cell.done)
+    assert best is not None
+    return fmean(twin(cell, won) - twin(cell, best) for won in found if won)
+
+
+def twin(cell: Cell, trial: Result) -> float:
+    """Validation accuracy of the trial that differs in weight decay alone."""
+    (other,) = (t for t in cell.trials if key(t) == key(trial) and t["config"] != trial["config"])
+    return float(other["val_accuracy"])
+
+
+def key(trial: Result) -> str:
+    """A configuration but for its weight decay."""
+    return json.dumps({k: v for k, v in trial["config"].items() if k != "weight_decay"})
 
 
 def pairs_of(cell: Cell) -> Pairs:
     """Validation accuracies [N, 2] of the configurations but for weight decay."""
     found: dict[str, list[float]] = defaultdict(list)
     for trial in cell.trials:
-        config = {k: v for k, v in trial["config"].items() if k != "weight_decay"}
-        found[json.dumps(config, sort_keys=True)].append(trial["val_accuracy"])
-    wrong = [key for key, values in found.items() if len(values) != 2]
+        found[key(trial)].append(trial["val_accuracy"])
+    wrong = [config for config, values in found.items() if len(values) != 2]
     if wrong:
         raise SystemExit(f"{cell.method} on {cell.task}: no pair of weight decays at {wrong[0]}")
     return np.array(list(found.values()))

@@ -162,22 +162,33 @@ def _study(
     rounds: int,
 ) -> dict[str, float]:
     """Mean regret of one cell over seeds, by budget."""
-    others = [
+    others = related(cells, cell)
+    worst = min(trial["val_accuracy"] for trial in cell.done)
+
+    def regret(budget: int, seed: int) -> float:
+        winner = choose(cell, others, algorithm, budget, seed, rounds)
+        return cell.best - (winner["val_accuracy"] if winner else worst)
+
+    sizes = {str(budget): budget for budget in budgets}
+    sizes[QUARTER] = max(1, len(cell.trials) // 4)
+    return {
+        name: fmean(regret(size, seed) for seed in range(seeds)) for name, size in sizes.items()
+    }
+
+
+def related(cells: list[Cell], cell: Cell) -> list[list[Tried]]:
+    """What a search of a cell may learn from: the same method's trials on the other tasks."""
+    return [
         other.history()
         for other in cells
         if other.method == cell.method and other.task != cell.task
     ]
-    sizes = {str(budget): budget for budget in budgets}
-    sizes[QUARTER] = max(1, len(cell.trials) // 4)
-    return {
-        name: fmean(_regret(cell, others, algorithm, size, seed, rounds) for seed in range(seeds))
-        for name, size in sizes.items()
-    }
 
 
-def _regret(
+def choose(
     cell: Cell, others: list[list[Tried]], algorithm: str, budget: int, seed: int, rounds: int
-) -> float:
+) -> Result | None:
+    """The trial that a search of so many trials ends with; None if all of its diverged."""
     space = cell.space
     first = recommended(cell.method).first if cell.method in METHODS else {}
     left = list(cell.trials)
@@ -191,9 +202,7 @@ def _regret(
             trial = min(left, key=partial(_distance, space, config))
             left.remove(trial)
             seen.append(trial)
-    winner = select(seen)
-    worst = min(trial["val_accuracy"] for trial in cell.done)
-    return cell.best - (winner["val_accuracy"] if winner else worst)
+    return select(seen)
 
 
 def _summary(name: str, rows: list[Any]) -> dict[str, Any]:
