@@ -4,6 +4,7 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 """
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -110,7 +111,9 @@ class _RoutedSearcher(_Unsaved, Searcher):
         super().__init__(metric="epoch", mode="max")
         self._folder, self._identity = folder, identity
         self._search, self.reports = search, reports
-        self._spec = spec.model_dump(mode="json")
+        self._max_failures = spec.resources.max_failures
+        # Texts, since of each pack's config Tune keeps some copies: of a text there is one.
+        self._spec = spec.model_dump_json()
         self.need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
         self._live: set[str] = set()
         self.packs: dict[str, PackPlan] = {}
@@ -139,7 +142,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
             self._live.add(trial_id)
             self.reports.started(plan)
         return {
-            "pack": plan.record(),
+            "pack": json.dumps(plan.record()),
             "spec": self._spec,
             "folder": self._folder.place,
             "fingerprint": self._identity.tasks[plan.study.task],
@@ -164,7 +167,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         if not getattr(reason, "preempted", False):
             self._failures[plan.id] += 1
         note = " ".join(f"{type(reason).__name__}: {reason}".split())
-        if self._failures[plan.id] <= self._spec["resources"]["max_failures"]:
+        if self._failures[plan.id] <= self._max_failures:
             self._search.again(plan)
             self.reports.failed(plan, [], note)
             return

@@ -6,6 +6,7 @@ lies in the sweep folder, so it makes no difference who died: the worker, its no
 
 import functools
 import io
+import json
 import os
 import time
 from collections.abc import Callable
@@ -40,8 +41,6 @@ class PackWorker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start the first pack on this worker."""
-        threads = max(1, int(config["spec"]["resources"]["cpu"]))
-        torch.set_num_threads(threads)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -54,9 +53,11 @@ class PackWorker(tune.Trainable):
         return self.pack.advance(REPORT_SECONDS)
 
     def _start(self, config: dict[str, Any]) -> None:
+        spec = Spec.model_validate_json(config["spec"])
+        torch.set_num_threads(max(1, int(spec.resources.cpu)))
         self.pack = RunningPack(
-            Spec.model_validate(config["spec"]),
-            PackPlan.of(config["pack"]),
+            spec,
+            PackPlan.of(json.loads(config["pack"])),
             _folder(config["folder"]),
             config["fingerprint"],
         )
