@@ -13,9 +13,10 @@ $(VENV)/installed: pyproject.toml
 quickstart: $(VENV)/installed
 	$(BIN)/arc-sweep run sweeps/quickstart.yaml
 
-# In several processes: whole sweeps mostly wait, for Ray to start and for workers to import.
+# Whole sweeps one after the other, since each is a cluster; the rest in two processes.
 test: $(VENV)/installed lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m 'not slow' -n 2
 
 fast: $(VENV)/installed
 	$(BIN)/pytest -m 'not slow'

@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
     config = tmp_path / "ray_bootstrap_config.yaml"  # where `ray up` leaves it
     config.write_text(yaml.safe_dump(_config(address)))
     token = str(uuid.uuid4())
-    with tempfile.TemporaryDirectory(prefix="ray-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:
         environment = {
             **os.environ,
             "HOME": str(tmp_path),
