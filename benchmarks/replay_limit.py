@@ -49,7 +49,7 @@ def main() -> None:
     searched = [cell for cell in table if len(cell.trials) > SMALLEST]
     for cell in searched:
         pairs = pairs_of(cell)
-        gaps += [a - b for a, b in good(pairs)]
+        gaps += [a - b for a, b in pairs[could_win(pairs)]]
         budgets = [min(trials, pairs.size) for trials in options.trials]
         row = oracle(pairs, [*budgets, pairs.size // 4], draws)
         found[cell.method].append(row)
@@ -102,9 +102,10 @@ def pairs_of(cell: Cell) -> Pairs:
     return np.array(list(found.values()))
 
 
-def good(pairs: Pairs) -> Pairs:
-    """Those that could win."""
-    return pairs[pairs.mean(axis=1) > pairs.max() - GOOD]
+def could_win(pairs: Pairs) -> NDArray[np.bool_]:
+    """Which of them [N] luck could make the best."""
+    near: NDArray[np.bool_] = pairs.mean(axis=1) > pairs.max() - GOOD
+    return near
 
 
 def oracle(pairs: Pairs, budgets: list[int], draws: np.random.Generator) -> list[float]:
@@ -112,15 +113,14 @@ def oracle(pairs: Pairs, budgets: list[int], draws: np.random.Generator) -> list
 
     Worth is the difference of expectations between that winner and the whole grid's.
     """
-    close = good(pairs)
-    gaps = np.abs(close[:, 0] - close[:, 1])
+    near = could_win(pairs)
+    gaps = np.abs(pairs[near, 0] - pairs[near, 1])
     luck = max(1.4826 * float(np.median(gaps)) / 2**0.5, STEP / 2)  # robust: some pairs diverge
     means = pairs.mean(axis=1)
     of_luck = luck**2 / 2
-    real = max(float(close.mean(axis=1).var()) - of_luck, 0.0)
-    center = close.mean()
-    could_win = means > pairs.max() - GOOD
-    means[could_win] = center + real / (real + of_luck) * (means[could_win] - center)
+    real = max(float(means[near].var()) - of_luck, 0.0)
+    center = means[near].mean()
+    means[near] = center + real / (real + of_luck) * (means[near] - center)
     expected = np.sort(np.repeat(means, 2))[::-1]
     grids = expected + draws.normal(0, luck, (GRIDS, len(expected)))
     grids = np.round(grids / STEP) * STEP

@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +109,20 @@ class Sweep:
     def kill_workers(self) -> int:
         """Kill the processes of this sweep that train; returns how many."""
         killed = 0
-        for process in Path("/proc").glob("[0-9]*"):
+        for process in processes(self.token):
             with contextlib.suppress(OSError):
-                if b"PackWorker" in (process / "cmdline").read_bytes() and (
-                    self.token.encode() in (process / "environ").read_bytes()
-                ):
+                if b"PackWorker" in (process / "cmdline").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
                     killed += 1
         return killed
+
+
+def processes(token: str) -> Iterator[Path]:
+    """Those that have a token in their environment, as places in /proc."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if token.encode() in (process / "environ").read_bytes():
+                yield process
 
 
 def wait_until(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:

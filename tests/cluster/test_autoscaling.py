@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ import pytest
 import ray._private.services as services
 import yaml
 
-from tests.sweeps import SPEC
+from tests.sweeps import SPEC, processes
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +64,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
         try:
             yield environment
         finally:
-            for process in _processes(token):
+            for process in processes(token):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(process.name), signal.SIGKILL)
 
@@ -80,11 +79,11 @@ def test_packs_that_wait_bring_nodes_and_idle_nodes_go(
     sweep = subprocess.Popen(
         command, env=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    most = 0
-    with _at_most(sweep, 240):
-        while sweep.poll() is None:
-            most = max(most, _nodes(home))
-            time.sleep(1)
+    most, deadline = 0, time.monotonic() + 240
+    while sweep.poll() is None:
+        assert time.monotonic() < deadline
+        most = max(most, _nodes(home))
+        time.sleep(1)
     assert sweep.returncode == 0, sweep.communicate()
     assert most == 3, "the head and both GPU nodes"
     board = json.loads((tmp_path / "small/leaderboard.json").read_text())
@@ -122,29 +121,12 @@ def _config(address: str) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def _at_most(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
-    """Kill a process that takes longer."""
-    timer = threading.Timer(seconds, process.kill)
-    timer.start()
-    yield
-    timer.cancel()
-
-
 def _nodes(home: Mapping[str, str]) -> int:
     count = 0
-    for process in _processes(home[TOKEN]):
+    for process in processes(home[TOKEN]):
         with contextlib.suppress(OSError):
             count += b"/raylet/raylet" in (process / "cmdline").read_bytes()
     return count
-
-
-def _processes(token: str) -> Iterator[Path]:
-    """Those that have a token in their environment: this cluster's."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if token.encode() in (process / "environ").read_bytes():
-                yield process
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, cache: Path) -> "Sweep":
+def sweep(tmp_path: Path, cache: Path) -> Sweep:
     return Sweep(tmp_path, cache)
 
 
