@@ -24,8 +24,8 @@ from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, search_data
 from arc_train.training import Halving, Images, PackRun, Recipe
-from orchestrator.leaderboard.select import select
-from orchestrator.space import random_configs
+from orchestrator.search.selection import select
+from orchestrator.search.space import random_configs
 from orchestrator.spec import load
 
 

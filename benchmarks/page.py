@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from orchestrator.leaderboard.page import page
-from tests.orchestrator.test_page import FGVC, VTAB, board, trials
+from tests.orchestrator.leaderboard.test_page import FGVC, VTAB, board, trials
 
 ROUNDS = 5
 

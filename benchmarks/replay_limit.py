@@ -23,9 +23,9 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.folder import Result
-from orchestrator.leaderboard.select import select
-from orchestrator.replay import Cell, choose, read, related
+from orchestrator.search.replay import Cell, choose, read, related
+from orchestrator.search.selection import select
+from orchestrator.store.folder import Result
 
 SEARCHES = (("portfolio", 2), ("portfolio", 8), ("random", 1))  # and their rounds
 RANDOM_SEEDS = 20

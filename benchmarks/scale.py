@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.folder import SweepFolder
 from orchestrator.plan import Identity
-from orchestrator.search import SweepSearch
+from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import load
+from orchestrator.store.folder import SweepFolder
 from orchestrator.sweep import project
 
 

@@ -149,7 +149,7 @@ def _run(options: argparse.Namespace) -> int:
         return _submit(options)
     from rich.console import Console
 
-    from orchestrator.interrupt import catch_interrupts
+    from orchestrator.cluster.interrupt import catch_interrupts
 
     catch_interrupts()
 
@@ -175,7 +175,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from orchestrator.submit import Detached, submit
+    from orchestrator.cluster.submit import Detached, submit
 
     if options.json:
         raise InputError(
@@ -205,7 +205,7 @@ def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from orchestrator.plan import cost, published_cost, task_sizes
+    from orchestrator.cost.work import cost, published_cost, task_sizes
     from orchestrator.spec import load
 
     spec = load(options.spec, options.overrides)
@@ -213,7 +213,7 @@ def _plan(options: argparse.Namespace) -> int:
     counts, published = asdict(cost(spec, sizes)), asdict(published_cost(spec, sizes))
     guess = None
     if options.gpu or options.measured:
-        from orchestrator.estimate import assumed, estimate, measured
+        from orchestrator.cost.estimate import assumed, estimate, measured
 
         if options.gpu and options.measured:
             raise InputError("--gpu assumes a throughput, --measured takes one: give one of them")
@@ -306,9 +306,9 @@ def _status(options: argparse.Namespace) -> int:
 def _leaderboard(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from orchestrator.folder import SweepFolder
     from orchestrator.leaderboard.terminal import render
     from orchestrator.spec import load
+    from orchestrator.store.folder import SweepFolder
     from orchestrator.sweep import project, upload
 
     folder = SweepFolder(options.folder)
@@ -347,11 +347,11 @@ def _figures(board: Any, folder: Any, place: Path) -> None:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
-    from orchestrator import dashboard
-    from orchestrator.folder import SweepFolder, write_atomically
     from orchestrator.spec import load
+    from orchestrator.store.folder import SweepFolder, write_atomically
     from orchestrator.sweep import project, upload
-    from orchestrator.tracking import has_credentials
+    from orchestrator.tracking import dashboard
+    from orchestrator.tracking.tracker import has_credentials
 
     folder = SweepFolder(options.folder)
     spec = load(folder.resolved_spec())
@@ -574,7 +574,7 @@ def _methods(options: argparse.Namespace) -> int:
 
     from arc_train.methods import METHODS, recommended
     from arc_train.methods.counts import counts
-    from orchestrator.space import words
+    from orchestrator.search.space import words
 
     found = counts()
     if options.json:
@@ -608,7 +608,7 @@ def _methods(options: argparse.Namespace) -> int:
 
 def _dimension(name: str, space: Any) -> str:
     """`lr 0.001..0.1 log`, `rank 8|16`, `layers 4`."""
-    from orchestrator.space import shown
+    from orchestrator.search.space import shown
 
     if isinstance(space, dict):
         ((scale, (low, high)),) = space.items()
@@ -653,8 +653,8 @@ def _replay(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from arc_train.errors import InputError
-    from orchestrator.replay import gaps, read, replay
-    from orchestrator.searchers import SEARCHERS
+    from orchestrator.search.replay import gaps, read, replay
+    from orchestrator.search.searchers import SEARCHERS
 
     if options.algorithm not in SEARCHERS:
         raise InputError(

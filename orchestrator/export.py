@@ -14,11 +14,11 @@ from arc_train.errors import InputError
 from arc_train.pack import OPTIMISER
 from arc_train.tasks.cache import transform
 from arc_train.tasks.catalog import catalog
-from orchestrator.folder import Result, SweepFolder, write_atomically
-from orchestrator.leaderboard.select import finals, select
 from orchestrator.plan import Study, studies
-from orchestrator.space import words
+from orchestrator.search.selection import finals, select
+from orchestrator.search.space import words
 from orchestrator.spec import Spec, load
+from orchestrator.store.folder import Result, SweepFolder, write_atomically
 
 
 @dataclass(frozen=True)

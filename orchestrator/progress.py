@@ -18,11 +18,11 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.folder import Result
-from orchestrator.forecast import Forecast
+from orchestrator.cost.forecast import Forecast
 from orchestrator.plan import PackPlan, Study
-from orchestrator.search import SweepSearch
-from orchestrator.space import words
+from orchestrator.search.space import words
+from orchestrator.search.studies import SweepSearch
+from orchestrator.store.folder import Result
 
 ROWS = 14
 

@@ -18,8 +18,8 @@ from arc_train.methods import METHODS, recommended
 from arc_train.tasks.cache import default_folder
 from arc_train.tasks.catalog import catalog, groups
 from arc_train.tasks.hub import Draw
-from orchestrator.remote import SCHEMES, below, is_remote
-from orchestrator.space import Space, grid_configs, parse
+from orchestrator.search.space import Space, grid_configs, parse
+from orchestrator.store.remote import SCHEMES, below, is_remote
 
 
 class _Part(BaseModel):

@@ -5,10 +5,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from orchestrator.folder import Result, SweepFolder
-from orchestrator.leaderboard.select import metered_alike, select
 from orchestrator.plan import PackPlan, Study, budget, studies
+from orchestrator.search.selection import metered_alike, select
 from orchestrator.spec import load
+from orchestrator.store.folder import Result, SweepFolder
 
 
 def status(path: str) -> dict[str, Any]:

@@ -19,14 +19,15 @@ from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
-from orchestrator.folder import SweepFolder
-from orchestrator.forecast import Forecast
-from orchestrator.leaderboard.select import metered_alike
-from orchestrator.plan import Identity, PackPlan, studies, task_sizes
+from orchestrator.cost.forecast import Forecast
+from orchestrator.cost.work import task_sizes
+from orchestrator.plan import Identity, PackPlan, studies
 from orchestrator.progress import Progress
-from orchestrator.search import SweepSearch
+from orchestrator.search.selection import metered_alike
+from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, dump
-from orchestrator.tracking import Tracker, has_credentials, resolve_mode
+from orchestrator.store.folder import SweepFolder
+from orchestrator.tracking.tracker import Tracker, has_credentials, resolve_mode
 
 # What may not change in a sweep's folder: results made otherwise can't stand in one table.
 FIXED = ("seed", "backbones", "training")
@@ -160,7 +161,7 @@ def _tune(
     progress: Progress,
 ) -> tuple[bool, str | None]:
     """Drive the Tuner; returns (interrupted, problem)."""
-    from orchestrator.tuner import Reports, drive  # Ray is slow to import
+    from orchestrator.cluster.tuner import Reports, drive  # Ray is slow to import
 
     def reported(plan: PackPlan, report: Mapping[str, Any]) -> None:
         ended = [folder.result(trial) for trial in report["ended"]]

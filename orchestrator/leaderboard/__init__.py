@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.folder import Result, SweepFolder
 from orchestrator.leaderboard.page import page
 from orchestrator.leaderboard.table import leaderboard, rows_csv
+from orchestrator.store.folder import Result, SweepFolder
 
 __all__ = ["leaderboard", "write"]
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from orchestrator.folder import Result
 from orchestrator.leaderboard.ranks import ranks
+from orchestrator.store.folder import Result
 
 Board = Mapping[str, Any]
 

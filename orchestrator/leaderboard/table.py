@@ -14,10 +14,10 @@ from typing import Any
 from scipy.special import stdtrit
 
 from arc_train.backbones import Backbone
-from orchestrator.folder import Result
 from orchestrator.leaderboard.beside import set_beside
 from orchestrator.leaderboard.means import MEANS, VTAB_GROUPS, average, averages
-from orchestrator.leaderboard.select import finals, select
+from orchestrator.search.selection import finals, select
+from orchestrator.store.folder import Result
 
 Row = dict[str, Any]
 StudyKey = tuple[str, str, str]

@@ -7,20 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.cost.work import cost, published_cost, task_sizes
 from orchestrator.plan import (
     Identity,
     PackPlan,
-    cost,
     final_trials,
     pack,
     pack_size,
-    published_cost,
     search_trials,
     split,
     studies,
-    task_sizes,
 )
-from orchestrator.space import Choice, Config, Range, grid_configs, parse, random_configs
+from orchestrator.search.space import Choice, Config, Range, grid_configs, parse, random_configs
 from orchestrator.spec import ProtocolSpec, Spec, load, resolve
 
 IDENTITY = Identity({"arc_pico": "w"}, {"demo/digits": "d", "demo/count": "c"})

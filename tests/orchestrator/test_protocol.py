@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 from arc_train.errors import InputError
 from arc_train.tasks.cache import Entry
-from orchestrator.folder import Result, SweepFolder
+from orchestrator.cluster.worker import RunningPack
 from orchestrator.plan import PackPlan
 from orchestrator.progress import Progress
-from orchestrator.search import SweepSearch
+from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
+from orchestrator.store.folder import Result, SweepFolder
 from orchestrator.sweep import prepare, project
-from orchestrator.worker import RunningPack
 
 SIZES = {"train800": 24, "val200": 16, "test": 20}
 TASK = "vtab/kitti"  # 4 classes
@@ -230,12 +230,13 @@ import sys
 from pathlib import Path
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
-from orchestrator import cli, progress, search
+from orchestrator import cli, progress
+from orchestrator.search import studies
 
 def peek(*_):
     cache.prepare(catalog()["vtab/kitti"], Path(sys.argv[1]), 32, Path(sys.argv[2])).load("test")
 
-setattr(*{"searcher": (search.SweepSearch, "ended"),
+setattr(*{"searcher": (studies.SweepSearch, "ended"),
           "callback": (progress.Progress, "pack_reported")}[sys.argv[4]], peek)
 sys.exit(cli.main(["run", sys.argv[3]]))
 """

@@ -1,0 +1,240 @@
+"""The one Ray Tuner of a sweep: a searcher that routes packs to workers, and nothing more.
+
+Tune keeps no state that we need: its own experiment files go to a scratch folder and are dropped.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from orchestrator.cluster import capacity
+from orchestrator.cluster.interrupt import catch_interrupts, check_interrupts
+from orchestrator.cluster.worker import PackWorker, failed_result
+from orchestrator.plan import Identity, PackPlan
+from orchestrator.search.studies import SweepSearch
+from orchestrator.spec import Spec
+from orchestrator.store.folder import Result, SweepFolder
+
+_ENVIRONMENT = {
+    # Its loggers would write csv, json and tensorboard files per pack and keep them in memory.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # How many may wait is decided by the searcher, with the cluster's size of the moment.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+    # Ctrl-C is ours: it must end with a resumable folder, not with advice on Tuner.restore.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What the driver wants to be told, on Tune's thread: each must return quickly.
+
+    failed: a pack, its trials that are given up (none if it is tried again), and the reason.
+    """
+
+    started: Callable[[PackPlan], None]
+    reported: Callable[[PackPlan, Mapping[str, Any]], None]
+    failed: Callable[[PackPlan, list[Result], str], None]
+
+
+def drive(
+    spec: Spec, folder: SweepFolder, identity: Identity, search: SweepSearch, reports: Reports
+) -> None:
+    """Run packs until the search is complete.
+
+    Raises:
+        InputError: no node can hold a pack.
+        Exception: what our own part of the driver raised, as it was raised.
+    """
+    with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
+        searcher = _RoutedSearcher(spec, folder, identity, search, reports)
+        capacity.check_fits(searcher.need)
+        tuner = tune.Tuner(
+            tune.with_resources(PackWorker, searcher.need),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=scratch,
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
+                callbacks=[_Watch(searcher)],
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception:
+            if searcher.fault is None:
+                raise
+            raise searcher.fault from None
+
+
+class _Unsaved:
+    """Tune pickles what it is given; of these nothing is worth keeping: the folder is the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _RoutedSearcher(_Unsaved, Searcher):
+    """Hands Tune the next pack of whichever study is ready."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        folder: SweepFolder,
+        identity: Identity,
+        search: SweepSearch,
+        reports: Reports,
+    ) -> None:
+        super().__init__(metric="epoch", mode="max")
+        self._folder, self._identity = folder, identity
+        self._search, self.reports = search, reports
+        self._max_failures = spec.resources.max_failures
+        # Texts, since of each pack's config Tune keeps some copies: of a text there is one.
+        self._spec = spec.model_dump_json()
+        self.need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
+        self._live: set[str] = set()
+        self.packs: dict[str, PackPlan] = {}
+        self._failures: Counter[str] = Counter()
+        self.fault: Exception | None = None
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[None]:
+        """Keep an error of our own code: Tune takes a searcher's for that of a trial, for ever."""
+        try:
+            yield
+        except Exception as error:
+            self.fault = self.fault or error
+            raise
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of the next pack; None when none can start yet; FINISHED at the end."""
+        with self.ours():
+            if len(self._live) >= capacity.wanted(self.need):
+                return None
+            plan = self._search.next()
+            if plan is None:
+                finished: str = Searcher.FINISHED
+                return finished if self._search.complete else None
+            self.packs[trial_id] = plan
+            self._live.add(trial_id)
+            self.reports.started(plan)
+        return {
+            "pack": json.dumps(plan.record()),
+            "spec": self._spec,
+            "folder": self._folder.place,
+            "fingerprint": self._identity.tasks[plan.study.task],
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """A pack ended. (Of one that failed, `failed` is told next, with the reason.)"""
+        self._live.discard(trial_id)
+        if not error:
+            with self.ours():
+                self._search.ended(self.packs[trial_id])
+
+    def failed(self, trial_id: str, reason: BaseException) -> None:
+        """A pack's worker failed: run it again, from its checkpoint, as often as the spec allows.
+
+        Tune's own retries leave out a worker that dies between two packs: it is waiting for its
+        next one then, not running. A preempted node counts as no failure, as with Tune.
+        """
+        plan = self.packs[trial_id]
+        if not getattr(reason, "preempted", False):
+            self._failures[plan.id] += 1
+        note = " ".join(f"{type(reason).__name__}: {reason}".split())
+        if self._failures[plan.id] <= self._max_failures:
+            self._search.again(plan)
+            self.reports.failed(plan, [], note)
+            return
+        fingerprint = self._identity.tasks[plan.study.task]
+        missing = [t for t in plan.trials if self._folder.result(t.id) is None]
+        results = [failed_result(plan, trial, fingerprint, note) for trial in missing]
+        for entry in results:
+            self._folder.write_result(entry)
+        self._search.ended(plan)
+        self.reports.failed(plan, results, note)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the sweep folder is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Watch(_Unsaved, tune.Callback):
+    """Passes on what the workers report."""
+
+    def __init__(self, searcher: _RoutedSearcher) -> None:
+        self._searcher = searcher
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End the run where it was asked to, or where our part of it can't go on."""
+        check_interrupts()
+        if self._searcher.fault is not None:
+            raise self._searcher.fault
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A step of a pack."""
+        with self._searcher.ours():
+            self._searcher.reports.reported(self._searcher.packs[trial.trial_id], result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker failed; Tune told the searcher already, but not why."""
+        if self._searcher.fault is not None:
+            return  # none did: it was our own part, and the run is about to end
+        error = trial.get_pickled_error()  # None where a worker died before it began
+        cause = getattr(error, "cause", None)
+        with self._searcher.ours():
+            self._searcher.failed(
+                trial.trial_id, cause or error or RuntimeError("the worker died between two packs")
+            )
+
+
+@contextlib.contextmanager
+def _ray() -> Iterator[None]:
+    """A cluster: the running one (RAY_ADDRESS, or this node's), else one of our own."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    ray.init(
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        ignore_reinit_error=True,
+    )
+    catch_interrupts()  # again: Ray sets handlers of its own
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are told by us
+    try:
+        # What Ray prints is no part of our output, which may be JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        ray.shutdown()

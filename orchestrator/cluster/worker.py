@@ -1,0 +1,289 @@
+"""The worker: a Ray Tune class Trainable that runs one pack after another.
+
+With reused actors the process keeps its frozen backbone between packs. What a pack needs to go on
+lies in the sweep folder, so it makes no difference who died: the worker, its node or the driver.
+"""
+
+import functools
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from ray import tune
+from torch import nn
+
+from arc_train import backbones
+from arc_train.backbones import Backbone
+from arc_train.errors import InputError
+from arc_train.pack import Member
+from arc_train.tasks import cache
+from arc_train.tasks.catalog import catalog
+from arc_train.tasks.views import Split, final_data, search_data
+from arc_train.training import Images, Outcome, PackRun, Recipe
+from orchestrator.cluster.provenance import code_version, device_name, package_versions
+from orchestrator.plan import PackPlan, Trial, halving
+from orchestrator.spec import Spec
+from orchestrator.store.folder import Result, SweepFolder
+
+# A report to Tune costs some milliseconds: short epochs are run several to a step.
+REPORT_SECONDS = 1.0
+# Checkpoints may take this share of the time at most; a small pack is saved after every step.
+CHECKPOINT_SHARE = 0.05
+
+
+class PackWorker(tune.Trainable):
+    """Runs the pack in `config`; a step is at least one epoch."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Start the first pack on this worker."""
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another pack in the same process."""
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train for a while; write the results of the trials that ended."""
+        return self.pack.advance(REPORT_SECONDS)
+
+    def _start(self, config: dict[str, Any]) -> None:
+        spec = Spec.model_validate_json(config["spec"])
+        torch.set_num_threads(max(1, int(spec.resources.cpu)))
+        self.pack = RunningPack(
+            spec,
+            PackPlan.of(json.loads(config["pack"])),
+            _folder(config["folder"]),
+            config["fingerprint"],
+        )
+
+
+@functools.cache
+def _folder(place: str) -> SweepFolder:
+    folder = SweepFolder(place)
+    folder.create()
+    return folder
+
+
+class RunningPack:
+    """A pack on this process: its training, its checkpoint and its result files."""
+
+    def __init__(self, spec: Spec, plan: PackPlan, folder: SweepFolder, fingerprint: str) -> None:
+        self.spec, self.plan, self.folder = spec, plan, folder
+        self._began = time.monotonic()
+        study = plan.study
+        backbone = spec.backbone(study.backbone)
+        device = torch.device("cuda" if spec.resources.gpu and torch.cuda.is_available() else "cpu")
+        model = _frozen(backbone, device)
+        task = catalog()[study.task]
+        entry = cache.prepare(
+            task, spec.data_root, backbones.input_size(model), spec.cache_folder, draw=spec.draw
+        )
+        if entry.fingerprint != fingerprint:
+            raise InputError(
+                f"{study.task}: this node's images differ from those of the driver "
+                f"(fingerprint {entry.fingerprint}, not {fingerprint})"
+            )
+        mean, std = backbones.statistics(backbone, model, spec.data.normalise)
+        # A search keeps no hold of the entry, and no other way to the test images.
+        self._test: Callable[[], Split] | None = None
+        if plan.kind != "final":
+            search = search_data(entry)
+            train, val = search.train, search.val
+        else:
+            final = final_data(entry, spec.protocol.final_on, self._record_test_access)
+            train, val = final.train, None
+            self._test = functools.cache(final.open_test)
+        self._tested: dict[str, list[list[float]]] = {trial.id: [] for trial in plan.trials}
+        self._data = _about_data(
+            fingerprint,
+            entry.variant,
+            entry.split,
+            entry.transform,
+            spec.data.normalise,
+            None if val is None else len(val),
+        )
+        training = spec.training
+        self.run = PackRun(
+            model,
+            study.method,
+            task.classes,
+            [Member(t.id, t.config, t.init_seed) for t in plan.trials],
+            [t.order_seed for t in plan.trials],
+            Recipe(
+                training.epochs, training.batch_size, training.warmup_epochs, clip=training.clip
+            ),
+            Images(mean, std, device),
+            train,
+            val,
+            halving(spec) if plan.kind == "search" else None,
+            spec.pack.chunk,
+        )
+        self._reported = 0  # epochs
+        self._saved_at, self._save_cost = time.monotonic(), 0.0
+        if (saved := folder.load_checkpoint(plan.id)) is not None:
+            content = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+            self.run.load_state_dict(content)
+            self._tested |= content.get("tested", {})
+
+    def advance(self, seconds: float) -> dict[str, Any]:
+        """Run epochs for about `seconds`; returns a small report on the pack."""
+        started, ended, images = time.monotonic(), [], 0
+        while not self.run.done:
+            images += len(self.run.pack.members) * self.run.train_images
+            outcomes = self.run.run_epoch()
+            due = self.run.done or self.spec.protocol.leak_meter
+            if self._test and self.run.pack.members and due:
+                self._measure(self._test())
+            if not self.run.done:
+                ended += [self._write(outcome) for outcome in outcomes]
+                self._save()
+            else:
+                ended += self._finish(outcomes)
+            if time.monotonic() - started >= seconds:
+                break
+        if self.run.done:
+            self.folder.drop_checkpoint(self.plan.id)
+        return {
+            "pack": self.plan.id,
+            "epoch": self.run.epoch,
+            "alive": len(self.run.pack.members),
+            "images": images,
+            "seconds": time.monotonic() - self._began,
+            "ended": [result["id"] for result in ended],
+            "curves": {} if self.run.done else self._curves(),
+            "done": self.run.done,
+        }
+
+    def _curves(self) -> dict[str, list[list[float | None]]]:
+        """What the curves of the trials in training gained since the last report.
+
+        The first report after a checkpoint has them whole: nobody knows what arrived before it.
+        """
+        seen, self._reported = self._reported, self.run.epoch
+        return {m.id: self.run.curve(m.id)[seen:] for m in self.run.pack.members}
+
+    def _measure(self, test: Split) -> None:
+        """Test the finals as they are after this epoch: nothing but their results will know."""
+        for member, (_, accuracy) in zip(self.run.pack.members, self.run.test(test), strict=True):
+            self._tested[member.id].append([self.run.epoch, accuracy])
+
+    def _finish(self, outcomes: list[Outcome]) -> list[Result]:
+        """Write the last results and keep the adapters of finals."""
+        if self.plan.kind == "final":
+            for index, member in enumerate(self.run.pack.members):
+                self._keep_adapter(index, member.id)
+        return [self._write(outcome) for outcome in outcomes]
+
+    def _keep_adapter(self, index: int, trial: str) -> None:
+        from safetensors.torch import save
+
+        metadata = {"format": "arc-sweep 1", **asdict(self.plan.study)}
+        tensors = {k: v.contiguous() for k, v in self.run.pack.state(index).items()}
+        path = self.folder.adapters / f"{trial}.safetensors"
+        self.folder.write(path, save(tensors, metadata))
+
+    def _write(self, outcome: Outcome) -> Result:
+        trial = next(t for t in self.plan.trials if t.id == outcome.id)
+        tested = self._tested[trial.id]
+        result = {
+            **self.plan.about(trial),
+            "epochs_run": outcome.epochs_run,
+            "status": outcome.status,
+            "note": outcome.note,
+            "val_accuracy": outcome.val_accuracy,
+            "val_loss": outcome.val_loss,
+            "test_accuracy": tested[-1][1] if tested and outcome.status == "done" else None,
+            "trainable_params": outcome.trainable_params,
+            "adapter_params": outcome.adapter_params,
+            "curve": outcome.curve,
+            "seconds": outcome.seconds,
+            "data": self._data,
+            "code": code_version(),
+            "packages": package_versions(),
+            "device": device_name(self.run.pack.device),
+        }
+        if self.plan.kind == "final" and self.spec.protocol.leak_meter:
+            result["test_curve"] = tested
+        self.folder.write_result(result)
+        return result
+
+    def _save(self) -> None:
+        """Save the pack, unless saving would take more than its share of the time."""
+        now = time.monotonic()
+        if (now - self._saved_at) * CHECKPOINT_SHARE < self._save_cost:
+            return
+        buffer = io.BytesIO()
+        torch.save({**self.run.state_dict(), "tested": self._tested}, buffer)
+        self.folder.save_checkpoint(self.plan.id, buffer.getvalue())
+        self._saved_at = time.monotonic()
+        self._save_cost = self._saved_at - now
+
+    def _record_test_access(self) -> None:
+        self.folder.record_test_access(
+            {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "purpose": "leak meter" if self.spec.protocol.leak_meter else "final",
+                "task": self.plan.study.task,
+                "study": str(self.plan.study),
+                "pack": self.plan.id,
+                "trials": [member.id for member in self.run.pack.members],
+                "process": os.getpid(),
+            }
+        )
+
+
+_held: dict[Backbone, nn.Module] = {}
+
+
+def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
+    """The backbone, kept in memory between the packs of this process; one at a time."""
+    if backbone not in _held:
+        _held.clear()
+        _held[backbone] = backbones.build(backbone).to(device)
+    return _held[backbone]
+
+
+def _about_data(
+    fingerprint: str,
+    variant: str | None = None,
+    split: str | None = None,
+    transform: str | None = None,
+    normalise: str | None = None,
+    val_images: int | None = None,
+) -> dict[str, Any]:
+    """What a result says about its images; val_images: how many a search validated on."""
+    return {
+        "variant": variant,
+        "split": split,
+        "fingerprint": fingerprint,
+        "transform": transform,
+        "normalise": normalise,
+        "val_images": val_images,
+    }
+
+
+def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) -> Result:
+    """What the driver writes for a trial whose pack could not be run."""
+    return {
+        **plan.about(trial),
+        "epochs_run": 0,
+        "status": "failed",
+        "note": error,
+        "val_accuracy": None,
+        "val_loss": None,
+        "test_accuracy": None,
+        "trainable_params": None,
+        "adapter_params": None,
+        "curve": [],
+        "seconds": 0.0,
+        "data": _about_data(fingerprint),
+        "code": code_version(),
+        "packages": package_versions(),
+        "device": None,
+    }

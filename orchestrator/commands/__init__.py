@@ -1,0 +1,1 @@
+"""The commands of `arc-sweep`, a file each."""

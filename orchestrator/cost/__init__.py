@@ -1,0 +1,1 @@
+"""What a sweep will cost: its work counted, hours estimated, time left."""

@@ -1,0 +1,126 @@
+"""What a sweep has to do at most, counted before anything runs: trials, packs, epochs, images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from arc_train.errors import InputError
+from arc_train.tasks.catalog import catalog
+from arc_train.tasks.sources import HUB, SPLITS, open_source
+from orchestrator.plan import Study, budget, halving, pack_size, rounds, split, studies
+from orchestrator.spec import Spec
+
+
+def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:
+    """Images per split, from the lists where they can be read, else of the published split."""
+    sizes = {}
+    for key in spec.tasks:
+        task = catalog()[key]
+        if spec.data_root == HUB:  # a plan downloads nothing
+            sizes[key] = (task.train, task.val, task.test)
+            continue
+        try:
+            source = open_source(task, spec.data_root, spec.draw)
+        except InputError:
+            sizes[key] = (task.train, task.val, task.test)
+        else:
+            train, val, test = (source.size(split) for split in SPLITS)
+            sizes[key] = (train, val, test)
+    return sizes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a sweep costs at most: epochs of single trials, passes of an image by a single trial."""
+
+    studies: int
+    search_trials: int
+    final_trials: int
+    packs: int
+    epochs_trained: int
+    images_trained: int
+    images_validated: int
+    images_tested: int
+
+
+def published_cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
+    """What the same table costs by the protocol of most published code in this field.
+
+    As many configurations, each trained alone on train + val for all epochs, without rungs, and
+    tested on the whole test set after every epoch; the best of those epochs is what is reported,
+    so that nothing is refitted, nothing validated, and there is one seed.
+    """
+    search = epochs = trained = tested = 0
+    for study in studies(spec):
+        train, val, test = sizes[study.task]
+        trials = budget(spec, study)
+        search += trials
+        epochs += trials * spec.training.epochs
+        trained += trials * spec.training.epochs * (train + val)
+        tested += trials * spec.training.epochs * test
+    return Cost(len(studies(spec)), search, 0, search, epochs, trained, 0, tested)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pack: its trials, their epochs, and images that pass through them, at most."""
+
+    trials: int
+    epochs: int
+    trained: int
+    validated: int
+    tested: int
+
+
+def pack_work(spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int]) -> Work:
+    """What a pack of so many trials does at most; kind: search, revalidate or final."""
+    train, val, test = sizes
+    epochs, rungs = spec.training.epochs, halving(spec)
+    if kind == "final":
+        refit = train + (val if spec.protocol.final_on == "train+val" else 0)
+        tests = epochs if spec.protocol.leak_meter else 1
+        return Work(trials, trials * epochs, trials * epochs * refit, 0, trials * tests * test)
+    if kind == "revalidate" or rungs is None:
+        return Work(trials, trials * epochs, trials * epochs * train, trials * val, 0)
+    alive, epoch, run, validated = trials, 0, 0, 0
+    for rung in [*rungs.rungs(epochs), epochs]:
+        run += alive * (rung - epoch)
+        validated += alive * val
+        alive, epoch = max(1, alive // rungs.eta), rung
+    return Work(trials, run, run * train, validated, 0)
+
+
+def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Work]]:
+    """A study's stages: rounds of its search, its best trials again, its finals.
+
+    Stages follow each other; the packs of one can run side by side.
+
+    sizes: images of (train, val, test).
+    """
+    again = min(spec.selection.revalidate, budget(spec, study)) * spec.selection.seeds
+    stages = [("search", count) for count in rounds(spec, study)]
+    stages += [("revalidate", again), ("final", len(spec.finals.seeds))]
+    size = pack_size(spec, study)
+    return [
+        [pack_work(spec, kind, len(part), sizes) for part in split(range(count), size)]
+        for kind, count in stages
+    ]
+
+
+def cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cost:
+    """Count before anything runs; sizes: task -> images of (train, val, test)."""
+    search, finals = [], []
+    for study in studies(spec):
+        *stages, last = work(spec, study, sizes[study.task])
+        search += [pack for stage in stages for pack in stage]
+        finals += last
+    packs = search + finals
+    return Cost(
+        len(studies(spec)),
+        sum(pack.trials for pack in search),
+        sum(pack.trials for pack in finals),
+        len(packs),
+        sum(pack.epochs for pack in packs),
+        sum(pack.trained for pack in packs),
+        sum(pack.validated for pack in packs),
+        sum(pack.tested for pack in packs),
+    )

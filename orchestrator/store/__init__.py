@@ -1,0 +1,1 @@
+"""What is kept of a sweep: results, its folder, object storage."""

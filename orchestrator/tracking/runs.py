@@ -1,0 +1,138 @@
+"""What trials and leaderboards look like as W&B runs: names, config, rows, tables, artifacts.
+
+`run` is a wandb.Run throughout; wandb itself is imported only where something is logged.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from arc_train.tasks.catalog import catalog
+from orchestrator.leaderboard.means import MEANS
+from orchestrator.search.space import shown, words
+from orchestrator.store.folder import Result
+
+TAG_LENGTH = 64  # W&B refuses longer ones
+
+
+def about_trial(trial: Result) -> dict[str, Any]:
+    """How a trial's run is found and grouped; needs no more than is known before it is trained."""
+    tags = (catalog()[trial["task"]].group, trial["method"], trial["backbone"])
+    return {
+        "id": trial["id"],
+        "name": _name(trial),
+        "group": f"{trial['backbone']}/{trial['method']}/{trial['task']}",
+        "job_type": trial["kind"],
+        "tags": [tag[:TAG_LENGTH] for tag in tags],
+    }
+
+
+def config(result: Result) -> dict[str, Any]:
+    """Flat, since W&B's tables filter by single keys."""
+    plain = ("kind", "backbone", "method", "task", "seed", "device")
+    return {
+        "task_group": catalog()[result["task"]].group,
+        **{key: result[key] for key in plain},
+        **result["config"],
+        **{f"data_{key}": value for key, value in result["data"].items()},
+        **{f"code_{key}": value for key, value in result["code"].items()},
+        **{f"package_{key}": value for key, value in result["packages"].items()},
+    }
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """What the leaderboard uses; `note` always, so that a repaired trial loses its failure's."""
+    outcome = ("status", "epochs_run", "val_accuracy", "val_loss", "test_accuracy")
+    size = ("trainable_params", "adapter_params", "seconds")
+    known = {key: result[key] for key in (*outcome, *size) if result[key] is not None}
+    return known | {"note": result["note"] or ""}
+
+
+def log_rows(run: Any, rows: Iterable[list[float | None]]) -> None:
+    """Rows of a curve by epoch; those that the run has already are dropped by the client."""
+    for row in rows:
+        named = zip(("epoch", "train_loss", "val_loss", "val_accuracy"), row, strict=True)
+        run.log({k: v for k, v in named if v is not None}, step=row[0], commit=True)
+
+
+def log_adapter(run: Any, result: Result, path: Path) -> None:
+    """What a final learned, as a version of its study's artifact."""
+    import wandb
+
+    study = f"{result['backbone']}-{result['method']}-{result['task']}"
+    artifact = wandb.Artifact(
+        re.sub(r"[^\w.-]", "-", study)[-128:],
+        type="adapter",
+        metadata={"seed": result["seed"], **result["config"]},
+    )
+    # The file is ours and doesn't change: no second copy of it in W&B's staging folder and cache.
+    artifact.add_file(str(path), name="adapter.safetensors", policy="immutable", skip_cache=True)
+    run.log_artifact(artifact, aliases=[f"seed{result['seed']}"])
+
+
+def log_board(run: Any, board: Mapping[str, Any]) -> None:
+    """The leaderboard's tables (a line per study; a line per backbone and method) and two plots."""
+    import wandb
+
+    studies = _table([_study(row) for row in board["rows"]])
+    methods = _table([_method(mean) for mean in board["means"]])
+    run.log(
+        {
+            "leaderboard": methods,
+            "studies": studies,
+            "accuracy against parameters": wandb.plot.scatter(
+                methods, "trainable_params", "mean", "mean test accuracy, trained parameters"
+            ),
+            **{
+                f"accuracy by method/{name}": wandb.plot.bar(
+                    methods, "label", name, f"test accuracy, {name.replace('_', ' ')}"
+                )
+                for name in MEANS
+                if any(mean[name] is not None for mean in board["means"])
+            },
+        }
+    )
+
+
+def _study(row: Mapping[str, Any]) -> dict[str, Any]:
+    test = row["test_accuracy"] or {"mean": None, "std": None, "n": 0, "ci95": None}
+    low, high = test["ci95"] or (None, None)
+    printed = row["published"] or {}
+    return {
+        **{key: row[key] for key in ("backbone", "method", "task", "group")},
+        **{"mean": test["mean"], "std": test["std"], "ci95_low": low, "ci95_high": high},
+        "seeds": test["n"],
+        "published": printed.get("accuracy"),
+        "difference": printed.get("difference"),
+        "val_accuracy": row["val_accuracy"],
+        "config": words(row["config"]) if row["config"] else None,
+        "trainable_params": row["trainable_params"],
+        "search_trials": row["trials"],
+    }
+
+
+def _method(mean: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "label": f"{mean['method']} · {mean['backbone']}",
+        **{key: mean[key] for key in ("backbone", "method", *MEANS)},
+        "trainable_params": mean["params_mean"],
+        "tasks": mean["n_tasks"],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    import wandb
+
+    return wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
+
+
+def _name(trial: Result) -> str:
+    """`arc · cifar100 · r50 lr0.003`, with the seed for a final."""
+    short = {"rank": "r", "weight_decay": "wd", "dropout": "drop"}
+    order = {"rank": 0, "lr": 1}
+    config = sorted(trial["config"].items(), key=lambda item: (order.get(item[0], 2), item[0]))
+    parts = [f"{short.get(name, name)}{shown(value)}" for name, value in config]
+    if trial["kind"] == "final":
+        parts.append(f"seed{trial['seed']}")
+    return f"{trial['method']} · {trial['task'].split('/')[-1]} · {' '.join(parts)}"

@@ -1,0 +1,310 @@
+"""W&B runs as a projection of result files: one run per trial, written by one thread.
+
+Nothing waits for W&B and nothing fails because of it: what went wrong is told at the end, and the
+result files have everything. Which runs are written stands in `wandb/logged.jsonl`, a line for
+each once it is finished, so that a sweep killed anywhere still ends with each trial exactly once.
+What is written offline is written again online when that is asked for, under the same run id.
+"""
+
+import configparser
+import contextlib
+import hashlib
+import json
+import netrc
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestrator.store.folder import Result
+from orchestrator.tracking import runs
+
+PATIENCE = 30  # seconds for a server to answer at a run's start, and again at its end
+GIVE_UP_AFTER = 3  # faults in a row once the sweep is over: a server that is down can't hold it
+LONGEST_PAUSE = 300  # seconds between faults while it runs: an outage is waited for, not lost
+
+
+def resolve_mode(mode: str) -> str:
+    """The mode that `auto` stands for: online where credentials are, else offline.
+
+    $WANDB_MODE and `wandb offline`, which W&B's users know, go before what is found.
+    """
+    if mode != "auto":
+        return mode
+    asked = os.environ.get("WANDB_MODE") or _saved("mode")
+    if asked in ("online", "offline", "disabled"):
+        return asked
+    return "online" if has_credentials() else "offline"
+
+
+def has_credentials() -> bool:
+    """Whether W&B's client would find a key for its server."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    base = os.environ.get("WANDB_BASE_URL") or _saved("base_url") or "https://api.wandb.ai"
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        return netrc.netrc(str(path)).authenticators(urlsplit(base).netloc) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _saved(setting: str) -> str:
+    """What `wandb login --host` and `wandb offline` keep in W&B's own settings files."""
+    everywhere = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    here = Path(os.environ.get("WANDB_DIR") or ".") / "wandb"
+    saved = configparser.ConfigParser(interpolation=None, default_section="")
+    with contextlib.suppress(OSError, UnicodeDecodeError, configparser.Error):
+        saved.read([everywhere / "settings", here / "settings"])
+    return saved.get("default", setting, fallback="")
+
+
+class Tracker:
+    """Writes runs into `<sweep folder>/wandb/`; `problem` says what went wrong, if anything.
+
+    mode: online, offline or disabled. project: the sweep's name unless given.
+    """
+
+    def __init__(
+        self, folder: Path, sweep: str, mode: str, project: str | None, entity: str | None
+    ) -> None:
+        self._folder = folder
+        self._where: dict[str, Any] = {"project": project or sweep, "entity": entity, "mode": mode}
+        self._sweep = sweep
+        self._queue: queue.SimpleQueue[Callable[[_Ledger], None] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._missed: dict[str, Callable[[_Ledger], None]] = {}
+        self._live: dict[str, Any] = {}  # runs of trials in training, by id
+        self._faults = 0
+        self._fault: str | None = None
+        self._thread: threading.Thread | None = None
+        if mode != "disabled":
+            self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+            self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps results from being W&B runs, in a sentence."""
+        return self._fault and f"W&B runs are missing: {self._fault}; the same command writes them"
+
+    def rows(self, trial: Result, rows: list[list[float | None]]) -> None:
+        """Show how a trial in training is doing, online only; returns at once.
+
+        trial: what is known before its result: id, kind, study, config, seed. rows: of its curve.
+        """
+        if self._where["mode"] == "online":
+            self._put(lambda ledger: self._show(trial, rows))
+
+    def log(self, result: Result) -> None:
+        """Have an ended trial's run written, unless it is. Returns at once."""
+        write = partial(self._write, result)
+        self._put(partial(self._try, result["id"], result["status"], write))
+
+    def board(self, board: Mapping[str, Any]) -> None:
+        """Have the leaderboard's run written, unless it is. Returns at once."""
+        content = json.dumps(board, sort_keys=True)
+        trial = hashlib.sha256(f"{self._sweep}/leaderboard".encode()).hexdigest()[:16]
+        write = partial(self._write_board, trial, board)
+        self._put(
+            partial(self._try, trial, hashlib.sha256(content.encode()).hexdigest()[:16], write)
+        )
+
+    def close(self, timeout: float | None = None) -> None:
+        """Wait until all is written, for at most `timeout` seconds."""
+        if self._thread is None:
+            return
+        self._faults = 0  # whatever was, the end deserves a try
+        self._closing.set()
+        self._queue.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._faults = GIVE_UP_AFTER
+            self._fault = self._fault or "there was no time to write them"
+            _abandon()
+
+    def _put(self, what: "Callable[[_Ledger], None]") -> None:
+        if self._thread is not None:
+            self._queue.put(what)
+
+    def _work(self) -> None:
+        try:
+            ledger = _Ledger(self._folder / "wandb", self._where["mode"])
+        except OSError as error:
+            self._fault = f"can't write {self._folder / 'wandb'}: {error.strerror}"
+            return
+        for write in iter(self._queue.get, None):
+            write(ledger)
+        for write in list(self._missed.values()):
+            write(ledger)
+        if self._live:  # interrupted: these go on with the next run, and have not finished
+            _abandon()
+
+    def _given_up(self) -> bool:
+        return self._closing.is_set() and self._faults >= GIVE_UP_AFTER
+
+    def _try(self, trial: str, state: str, write: Callable[[], str], ledger: "_Ledger") -> None:
+        """Write a run whole, unless the ledger has it in this state."""
+        if ledger.has(trial, state):
+            return
+        self._missed[trial] = partial(self._try, trial, state, write)
+        if self._given_up():
+            return
+        try:
+            if trial not in self._live:
+                ledger.remove_run(trial)
+            ledger.add(trial, state, write())
+        except Exception as error:  # wandb raises whatever its service and server do
+            self._failed(error)
+        else:
+            self._faults = 0
+            del self._missed[trial]
+            if not self._missed:
+                self._fault = None
+
+    def _failed(self, error: Exception) -> None:
+        if self._given_up():  # the fault is that close() took the service away
+            return
+        self._faults += 1
+        self._fault = " ".join(f"{type(error).__name__}: {error}".split())
+        self._live.clear()
+        _abandon()  # the service may be dead or hang: the next run starts another
+        self._closing.wait(min(2**self._faults, LONGEST_PAUSE))
+
+    def _show(self, trial: Result, rows: list[list[float | None]]) -> None:
+        """Add rows to a live run, or begin one with a whole curve: W&B takes no earlier step later.
+
+        After a fault nothing is live until results come through.
+        """
+        if self._faults or self._closing.is_set():
+            return
+        try:
+            if trial["id"] not in self._live:
+                if rows[0][0] != 1:
+                    return
+                self._live[trial["id"]] = self._open(runs.about_trial(trial))
+            runs.log_rows(self._live[trial["id"]], rows)
+        except Exception as error:
+            self._failed(error)
+            self._fault = None  # the run itself is written when its result is there
+
+    def _write(self, result: Result) -> str:
+        """Write a trial's run, or what a live one lacks; returns its folder's name."""
+        run = self._live.pop(result["id"], None) or self._open(runs.about_trial(result))
+        config = {"sweep": self._sweep, **runs.config(result)}
+        run.config.update(config, allow_val_change=True)  # a continued run would keep the old one
+        runs.log_rows(run, result["curve"])
+        adapter = self._folder / "adapters" / f"{result['id']}.safetensors"
+        if result["kind"] == "final" and adapter.exists():
+            runs.log_adapter(run, result, adapter)
+        run.summary.update(runs.summary(result))
+        return self._end(run, exit_code=int(result["status"] == "failed"))
+
+    def _write_board(self, trial: str, board: Mapping[str, Any]) -> str:
+        about = {"id": trial, "name": f"leaderboard · {self._sweep}", "job_type": "leaderboard"}
+        run = self._open(about)
+        runs.log_board(run, board)
+        return self._end(run, exit_code=0)
+
+    def _open(self, about: dict[str, Any]) -> Any:
+        """A run that is new, or (online) that goes on where an earlier attempt left it."""
+        import wandb  # slow to import, and not wanted at all where tracking is disabled
+
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            init_timeout=PATIENCE,
+            finish_timeout=PATIENCE,
+            finish_timeout_raises=True,
+        )
+        wandb.setup(settings=wandb.Settings(silent=True))  # the login, too, is silent then
+        run = wandb.init(
+            dir=str(self._folder),
+            reinit="create_new",
+            # A trial that failed, or whose driver was killed, may have a run on the server already;
+            # with explicit steps it is continued, and rows it has are not doubled.
+            resume="allow" if self._where["mode"] == "online" else None,
+            settings=settings,
+            **about,
+            **self._where,
+        )
+        run.define_metric("epoch")
+        # No summary from the rows: a diverged trial's last accuracy would be ranked as its result.
+        run.define_metric("*", step_metric="epoch", summary="none")
+        return run
+
+    def _end(self, run: Any, exit_code: int) -> str:
+        name = Path(run.dir).parent.name
+        run.finish(exit_code=exit_code)
+        if not (self._folder / "wandb" / name).is_dir():
+            raise OSError(f"W&B wrote elsewhere: {run.dir}")
+        return name
+
+
+class _Ledger:
+    """Which runs are finished, in which mode, and of which state: a trial's status, say."""
+
+    def __init__(self, folder: Path, mode: str) -> None:
+        self._folder, self._mode = folder, mode
+        self._path = folder / "logged.jsonl"
+        self._states: dict[str, tuple[str, str]] = {}
+        folder.mkdir(exist_ok=True)
+        with self._path.open("a+", errors="replace") as file:  # also: may we write here?
+            file.seek(0)
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    entry = json.loads(line)
+                    self._states[entry["id"]] = entry["status"], entry["mode"]
+
+    def has(self, trial: str, state: str) -> bool:
+        """Whether a run is finished as it is now, and online if that is where it is wanted."""
+        there, mode = self._states.get(trial, (None, None))
+        return there == state and mode in ("online", self._mode)
+
+    def remove_run(self, trial: str) -> None:
+        """Remove what is left of an earlier attempt: one cut by a kill, offline, or that failed."""
+        for run in self._folder.glob(f"*run-*-{trial}"):
+            shutil.rmtree(run)
+
+    def add(self, trial: str, state: str, run: str) -> None:
+        """Note a finished run, on disk before anything else happens."""
+        entry = {"id": trial, "status": state, "mode": self._mode, "run": run}
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._states[trial] = state, self._mode
+
+
+@cache
+def _silence_threads() -> None:
+    """Without its service the client's own threads end in tracebacks that help nobody."""
+    usual = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        if not ended.exc_type.__module__.startswith("wandb."):
+            usual(ended)
+
+    threading.excepthook = hook
+
+
+def _abandon() -> None:
+    """End W&B's service at once. Left alone it waits for its server, and the process for it.
+
+    There is no public way; should the private one change, leaving takes PATIENCE longer.
+    """
+    _silence_threads()
+    with contextlib.suppress(Exception):
+        import wandb
+
+        wandb.sdk.wandb_setup.singleton()._connection._proc._process.kill()
+    with contextlib.suppress(Exception, SystemExit):  # it exits with the code of the killed service
+        wandb.teardown()

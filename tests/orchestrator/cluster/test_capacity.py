@@ -1,0 +1,89 @@
+"""What a real Ray cluster of two nodes, one of them joining late, is asked for."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+from ray.cluster_utils import Cluster
+
+from arc_train.errors import InputError
+from orchestrator.cluster import capacity
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Cluster]:
+    """A head with one CPU, in a folder of its own: sweeps beside it must not take it for theirs."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-") as scratch,
+        pytest.MonkeyPatch.context() as set_,
+    ):
+        set_.setenv("RAY_TMPDIR", scratch)  # not tmp_path: sockets want a short path
+        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        ray.init(address=started.address, log_to_driver=False)
+        yield started
+        ray.shutdown()
+        started.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def launched(home: Path, *types: dict[str, Any]) -> None:
+    """As `ray up` leaves it on the head."""
+    content = {"available_node_types": {f"type {i}": kind for i, kind in enumerate(types)}}
+    (home / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_what_no_node_can_hold_is_refused(nodes: Cluster) -> None:
+    capacity.check_fits({"cpu": 1, "gpu": 0})
+    with pytest.raises(InputError) as refused:
+        capacity.check_fits({"cpu": 3, "gpu": 0.5})
+    of_cpu, of_gpu = str(refused.value).splitlines()
+    assert of_cpu.endswith("each pack asks for 3, but no node of this cluster has more than 1")
+    assert of_gpu.startswith("resources.gpu: each pack asks for 0.5")
+
+
+def test_what_the_autoscaler_could_bring_counts(nodes: Cluster, home: Path) -> None:
+    gpu = {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 4}
+    launched(home, {"resources": {"CPU": 0}, "max_workers": 0}, gpu)
+    capacity.check_fits({"cpu": 8, "gpu": 1})
+    with pytest.raises(InputError, match="or that it could add, has more than 1"):
+        capacity.check_fits({"cpu": 8, "gpu": 2})
+    launched(home, {"resources": {"CPU": 16}, "max_workers": 4}, {**gpu, "max_workers": 0})
+    with pytest.raises(InputError, match=r"resources.gpu: .* has more than 0"):
+        capacity.check_fits({"cpu": 1, "gpu": 1})
+    cpus = {"resources": {"CPU": 64}, "max_workers": 1}
+    launched(home, gpu, cpus)
+    with pytest.raises(InputError, match=r"asks for cpu 16 and gpu 1, but no node .* has both"):
+        capacity.check_fits({"cpu": 16, "gpu": 1})
+
+
+def test_machines_that_are_only_known_when_they_join_are_waited_for(
+    nodes: Cluster, home: Path
+) -> None:
+    launched(home, {"resources": {}, "max_workers": 2})
+    capacity.check_fits({"cpu": 64, "gpu": 8})
+
+
+def test_more_packs_are_wanted_as_nodes_join_and_fewer_as_they_go(
+    nodes: Cluster, home: Path
+) -> None:
+    need = {"cpu": 2.0, "gpu": 0.0}
+    assert capacity.wanted(need) == capacity.AHEAD
+    second = nodes.add_node(num_cpus=5)
+    nodes.wait_for_nodes()
+    assert capacity.wanted(need) == 2 + capacity.AHEAD
+    launched(home, {"resources": {"CPU": 5}, "max_workers": 4})
+    assert capacity.wanted(need) == 2 + capacity.AHEAD_OF_AUTOSCALER
+    nodes.remove_node(second)
+    nodes.wait_for_nodes()
+    assert capacity.wanted(need) == capacity.AHEAD_OF_AUTOSCALER

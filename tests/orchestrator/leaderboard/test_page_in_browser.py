@@ -1,0 +1,179 @@
+"""The page as a person has it: a real browser opens, sorts, filters and reads it."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.leaderboard.page import page
+from tests.orchestrator.leaderboard.test_page import (
+    DEMO,
+    EVIL,
+    FGVC,
+    SWIN,
+    VIT,
+    VTAB,
+    Board,
+    board,
+    metered,
+    published,
+    trials,
+)
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+
+
+@dataclass
+class Opened:
+    """A page in a browser, and what it complained of or asked the network for."""
+
+    tab: Any
+    faults: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def texts(self, selector: str) -> list[str]:
+        return [str(text) for text in self.tab.locator(selector).all_inner_texts()]
+
+    def methods(self) -> list[str]:
+        """Those that the table shows, in its order."""
+        return self.texts("#leaderboard tbody tr:visible th > span")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+def show(browser: Any, folder: Path, made: Board, **options: Any) -> Opened:
+    path = folder / "page.html"
+    path.write_text(page(made, trials(made)), encoding="utf-8")
+    opened = Opened(browser.new_page(**options))
+    opened.tab.on("pageerror", lambda error: opened.faults.append(str(error)))
+    opened.tab.on(
+        "console",
+        lambda said: opened.faults.append(said.text) if said.type == "error" else None,
+    )
+    opened.tab.on("request", lambda request: opened.requests.append(request.url))
+    opened.tab.goto(path.as_uri())
+    opened.tab.wait_for_selector("html[data-ready]", state="attached")
+    return opened
+
+
+def full() -> Board:
+    return board({**VTAB, **FGVC}, [f"method_{i}" for i in range(12)], ["a", "b", "c", "d"])
+
+
+@pytest.mark.parametrize("kind", ["demo", "harmful", "published", "nothing", "large"])
+@pytest.mark.parametrize("width", [380, 1600])
+def test_it_opens_without_fault_request_or_overflow(
+    browser: Any, tmp_path: Path, kind: str, width: int
+) -> None:
+    name = EVIL if kind == "harmful" else "arc"
+    made = metered(board({**DEMO, name: "demo"}, ["linear", name], ["a", name], sweep=name))
+    if kind == "published":
+        made = published(backbones=[VIT, SWIN])
+    if kind == "nothing":
+        made = {**made, "rows": [], "means": []}
+    if kind == "large":
+        made = full()
+    opened = show(browser, tmp_path, made, viewport={"width": width, "height": 900})
+    assert opened.faults == []
+    assert [url for url in opened.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert opened.tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.tab.locator("#leaderboard tbody tr").count() == len(made["means"])
+    drawn = opened.tab.locator(".js-plotly-plot:visible").count()
+    assert drawn == (0 if kind == "nothing" else 6)
+
+
+SHIFTS = """
+window.shifted = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries())
+    shifted.push(...entry.sources.map(({ node }) => node && node.outerHTML.slice(0, 80)));
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.mark.parametrize("kind", ["demo", "published", "large"])
+@pytest.mark.parametrize("width", [380, 1600])
+def test_nothing_moves_once_it_is_seen(browser: Any, tmp_path: Path, kind: str, width: int) -> None:
+    made = {"demo": lambda: board(DEMO), "published": published, "large": full}[kind]()
+    path = tmp_path / "page.html"
+    path.write_text(page(made, trials(made)), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": width, "height": 5000})  # all of it is in view
+    tab.add_init_script(SHIFTS)
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready]", state="attached")
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
+    assert tab.evaluate("shifted") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [380, 1600])
+def test_axe_finds_no_serious_fault(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    made = published(backbones=[VIT, SWIN])
+    size = {"width": width, "height": 900}
+    opened = show(browser, tmp_path, made, color_scheme=scheme, viewport=size)
+    found = Axe().run(opened.tab).response["violations"]
+    assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
+
+
+def test_sorting_by_a_click_and_by_keyboard(browser: Any, tmp_path: Path) -> None:
+    opened = show(browser, tmp_path, board(DEMO, ["linear", "arc_att", "arc"]))
+    assert opened.methods() == ["arc", "arc_att", "linear"]
+    digits = opened.tab.locator("#leaderboard th[data-key='demo/digits']")
+    digits.locator("button").click()
+    assert digits.get_attribute("aria-sort") == "descending"
+    digits.locator("button").press("Enter")
+    assert digits.get_attribute("aria-sort") == "ascending"
+    assert opened.methods() == ["linear", "arc_att", "arc"]
+
+
+def test_filters_show_what_is_asked_for(browser: Any, tmp_path: Path) -> None:
+    opened = show(browser, tmp_path, full())
+    opened.tab.fill("#by-method", "_3, _7")
+    assert set(opened.methods()) == {"method_3", "method_7"}
+    opened.tab.select_option("#by-backbone", "b")
+    assert sorted(opened.methods()) == ["method_3", "method_7"]
+    assert opened.texts("#leaderboard tbody tr:visible th small") == ["b", "b"]
+    opened.tab.select_option("#by-group", "specialized")
+    columns = opened.tab.locator("#leaderboard thead th:visible").evaluate_all(
+        "heads => heads.map((head) => head.dataset.key)"
+    )
+    own = [f"vtab/specialized{i}" for i in range(4)]
+    assert set(columns) == {None, "specialized", "params_mean", *own}
+    opened.tab.select_option("#by-group", "")
+    opened.tab.select_option("#by-backbone", "")
+    opened.tab.fill("#by-method", "")
+    assert len(opened.methods()) == 48
+
+
+def test_pointing_at_a_number_tells_the_winning_configuration(browser: Any, tmp_path: Path) -> None:
+    opened = show(browser, tmp_path, board(DEMO))
+    cell = opened.tab.locator("#leaderboard tbody td[data-i]").first
+    cell.hover()
+    assert "rank 8, lr 0.01" in opened.tab.inner_text("#detail")
+    opened.tab.mouse.move(0, 0)
+    cell.focus()
+    opened.tab.keyboard.press("ArrowRight")
+    opened.tab.keyboard.press("Enter")
+    assert "Winner: rank 8, lr 0.01" in opened.tab.inner_text("#winner")
+
+
+def test_hidden_cells_are_no_stop_for_the_tab_key(browser: Any, tmp_path: Path) -> None:
+    opened = show(browser, tmp_path, full())
+    opened.tab.select_option("#by-backbone", "d")
+    stops = opened.tab.locator("#leaderboard td[tabindex='0']")
+    assert stops.count() == 1
+    assert stops.is_visible()
