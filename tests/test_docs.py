@@ -19,7 +19,11 @@ from orchestrator.cli import main
 from orchestrator.spec import resolve
 
 TOP = Path(__file__).parents[1]
-PAGES = [*sorted(TOP.glob("*.md")), *sorted(TOP.glob("docs/*.md")), TOP / "benchmarks/README.md"]
+PAGES = [
+    *sorted(TOP.glob("*.md")),
+    *sorted(TOP.glob("docs/*.md")),
+    *sorted(TOP.glob("benchmarks/*.md")),
+]
 FOLDERS = {path.name for path in TOP.iterdir() if path.is_dir() and path.name[0] != "."}
 SMALLEST = {"name": "page", "tasks": ["demo/digits"], "methods": ["linear"]}
 
