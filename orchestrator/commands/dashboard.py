@@ -1,0 +1,40 @@
+"""`arc-sweep dashboard`: a sweep's workspace and report in W&B, or their specifications."""
+
+import argparse
+import json
+
+from orchestrator.commands.arguments import add_folder
+from orchestrator.commands.exit_codes import DONE
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_folder(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Save workspace and report, online where there are credentials; returns the exit code."""
+    from orchestrator.spec import load
+    from orchestrator.store.folder import SweepFolder, write_atomically
+    from orchestrator.sweep import project, upload
+    from orchestrator.tracking import dashboard
+    from orchestrator.tracking.tracker import has_credentials
+
+    folder = SweepFolder(options.folder)
+    spec = load(folder.resolved_spec())
+    board = project(spec, folder)
+    place = spec.wandb.project or spec.name
+    if has_credentials():
+        upload(spec, folder, board)  # the panels show its runs
+        for what, url in dashboard.save(folder.path, board, spec.wandb.entity, place).items():
+            print(f"{what:10} {url}")
+        return DONE
+    for what, content in dashboard.specification(board).items():
+        path = folder.path / f"wandb_{what}.json"
+        write_atomically(path, json.dumps(content, indent=1).encode())
+        print(f"{what:10} {path}")
+    print(
+        f"No W&B credentials (`wandb login`, or WANDB_API_KEY): with them this command sends the "
+        f"sweep's runs to project {place!r} and creates or updates these two there."
+    )
+    return DONE

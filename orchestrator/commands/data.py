@@ -1,0 +1,209 @@
+"""`arc-sweep data`: check a machine's images, or decode them into its cache."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arc_train.errors import InputError
+from orchestrator.commands.arguments import add_json
+from orchestrator.commands.exit_codes import BAD_INPUT, DONE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from arc_train.tasks.catalog import Task
+    from arc_train.tasks.check import Report
+    from arc_train.tasks.hub import Draw
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an action each for checking and preparing."""
+    parser.description = None  # the actions say it
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    summary = "read every image and list; exit code 2 if something is wrong"
+    check = actions.add_parser("check", help=summary, description=summary)
+    check.set_defaults(action=_check)
+    check.add_argument("tasks", metavar="TASK", nargs="+", help="tasks or groups")
+    _add_source(check)
+    add_json(check, instead_of="tables")
+
+    summary = "decode images into this machine's cache, before any sweep"
+    prepare = actions.add_parser("prepare", help=summary, description=summary)
+    prepare.set_defaults(action=_prepare)
+    prepare.add_argument("tasks", metavar="TASK", nargs="*", help="tasks or groups")
+    _add_source(prepare)
+    prepare.add_argument("--size", type=int, default=224, help="side of the images (224)")
+    prepare.add_argument("--cache", metavar="DIR", help="the cache ($ARC_SWEEP_CACHE)")
+    prepare.add_argument(
+        "--download",
+        metavar="ARCHIVE",
+        choices=("vtab", "fgvc-lists"),
+        help="first fetch the ready VTAB-1k folders (vtab) or VPT's lists of the "
+        "fine-grained tasks (fgvc-lists) from the hub into --root",
+    )
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root", metavar="DIR", help="folder that holds the tasks' folders; or hub"
+    )
+    parser.add_argument(
+        "--draw", choices=("uniform", "stratified"), default="uniform", help="as data.draw"
+    )
+    parser.add_argument("--draw-seed", type=int, default=0, metavar="N", help="as data.draw_seed")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check or prepare the named tasks; returns the exit code."""
+    code: int = options.action(options)
+    return code
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from arc_train.tasks.check import check
+
+    console = Console(stderr=options.json)
+    root = Path(options.root).expanduser() if options.root else None
+    reports = []
+    for task in _find_tasks(options.tasks):
+        with console.status(f"reading {task.key}"):
+            reports.append(check(task, root, _draw(options)))
+    if options.json:
+        print(json.dumps([asdict(report) for report in reports]))
+    else:
+        _print_reports(console, reports)
+    return BAD_INPUT if any(report.faults for report in reports) else DONE
+
+
+def _print_reports(console: "Console", reports: "list[Report]") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("task", "train/val/test", "classes", "files", "fingerprint"):
+        table.add_column(column, no_wrap=True)
+    for report in reports:
+        sizes = "/".join(map(str, report.sizes.values()))
+        files = ", ".join(f"{count} {kind}" for kind, count in report.encodings.items())
+        known = report.fingerprint or ""
+        table.add_row(report.task, sizes, str(report.classes or ""), files, known)
+    console.print(table)
+    for report in reports:
+        each = ", ".join(f"{s} {min(n)} to {max(n)}" for s, n in report.per_class.items())
+        for fact in ([f"images of a class: {each}"] if each else []) + report.facts:
+            console.print(f"{report.task}: {fact}", style="dim", soft_wrap=True, markup=False)
+    for report in reports:
+        for fault in report.faults:
+            line = f"FAULT {report.task}: {fault}"
+            console.print(line, style="red", soft_wrap=True, markup=False)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    from arc_train.tasks import cache
+    from arc_train.tasks.sources import SPLITS, open_source
+
+    if options.size < 1:
+        raise InputError(f"--size must be at least 1, found {options.size}")
+    if not options.tasks and not options.download:
+        raise InputError("name the tasks to prepare, or an archive to --download")
+    if options.download:
+        _download(options.download, options.root)
+        if not options.tasks:
+            return DONE
+    root = Path(options.root).expanduser() if options.root else None
+    folder = Path(options.cache).expanduser() if options.cache else cache.default_folder()
+    counts = {}
+    for task in _find_tasks(options.tasks):
+        source = open_source(task, root, _draw(options))
+        counts[task] = sum(source.size(split) for split in SPLITS)
+    console = Console()
+    _check_room(console, folder, counts, options.size)
+    with Bars(console=console) as bars:
+        for task, count in counts.items():
+            bar = bars.add_task(task.key, total=count)
+            decoded = partial(bars.advance, bar)
+            entry = cache.prepare(task, root, options.size, folder, decoded, _draw(options))
+            bars.update(bar, completed=count)
+            bars.console.print(f"{task.key}: {entry.transform}, fingerprint {entry.fingerprint}")
+    return DONE
+
+
+def _check_room(console: "Console", folder: Path, counts: "dict[Task, int]", size: int) -> None:
+    """Say how much disk these images need, and refuse when there is less."""
+    import shutil
+
+    from arc_train.tasks import cache
+
+    folder.mkdir(parents=True, exist_ok=True)
+    need = sum(cache.disk(task, count, size) for task, count in counts.items())
+    free = shutil.disk_usage(folder).free
+    room = f"about {need / 1e9:.2f} GB in {folder}, {free / 1e9:.0f} GB free"
+    console.print(room, soft_wrap=True, markup=False)
+    if need > free:
+        raise InputError(f"{folder} has no room for {need / 1e9:.1f} GB; choose another --cache")
+
+
+def _download(name: str, directory: str | None) -> None:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    from arc_train.tasks.download import ARCHIVES, download
+
+    if directory is None:
+        raise InputError("--download needs --root, the folder that will hold the tasks' folders")
+    root = Path(directory).expanduser()
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    bars = Bars(console=console)
+    bar = bars.add_task("unpacking", total=None)
+
+    def unpacked(done: int, total: int) -> None:
+        bars.start()  # not before: the hub's client draws its own bar while it fetches
+        bars.update(bar, completed=done, total=total)
+
+    try:
+        got = download(name, root, say, unpacked)
+    finally:
+        bars.stop()
+    if not got.fetched:
+        say(f"nothing to do: all {len(got.kept)} tasks of it are in {root}")
+    for key, folder in got.placed.items():
+        say(f"{key}: {root / folder}")
+    for key, folder in got.kept.items() if got.fetched else ():
+        say(f"{key}: kept what was in {root / folder}")
+    if name == "fgvc-lists":
+        say("these are lists without images: put each task's images into its folder's images/")
+    group = ARCHIVES[name].group
+    say(f"in a sweep file: data: {{root: {root}}}")
+    say(f"look at it first: arc-sweep data check {group} --root {root}")
+
+
+def _find_tasks(names: list[str]) -> "list[Task]":
+    """The tasks of these names, groups opened."""
+    from arc_train.tasks.catalog import catalog, groups
+    from orchestrator.spec import nearest
+
+    keys: dict[str, None] = {}
+    for name in names:
+        if name not in catalog() and name not in groups():
+            hint = nearest(name, [*catalog(), *groups()])
+            raise InputError(f"unknown task {name!r}{hint}; see arc-sweep tasks")
+        keys |= dict.fromkeys(groups().get(name, (name,)))
+    return [catalog()[key] for key in keys]
+
+
+def _draw(options: argparse.Namespace) -> "Draw":
+    from arc_train.tasks.hub import Draw
+
+    return Draw(options.draw == "stratified", options.draw_seed)

@@ -1,0 +1,72 @@
+"""`arc-sweep leaderboard`: the table, the page and the figures, made anew from result files."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arc_train.errors import InputError
+from orchestrator.commands.arguments import add_folder, add_json
+from orchestrator.commands.exit_codes import DONE
+
+if TYPE_CHECKING:
+    from orchestrator.store.folder import SweepFolder
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_folder(parser)
+    add_json(parser)
+    parser.add_argument("--latex", metavar="FILE", help="also write the tables as LaTeX")
+    parser.add_argument("--png", metavar="FOLDER", help="also draw the plots as PNG files")
+    parser.add_argument("--wandb", action="store_true", help="also have all of it online in W&B")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Rebuild and show the leaderboard; returns the exit code."""
+    from rich.console import Console
+
+    from orchestrator.leaderboard.terminal import render
+    from orchestrator.spec import load
+    from orchestrator.store.folder import SweepFolder
+    from orchestrator.sweep import project, upload
+
+    folder = SweepFolder(options.folder)
+    spec = load(folder.resolved_spec())
+    board = project(spec, folder)
+    if options.latex:
+        _write_latex(board, Path(options.latex))
+    if options.png:
+        _draw_figures(board, folder, Path(options.png))
+    if options.wandb:
+        upload(spec, folder, board)
+    if options.json:
+        print(json.dumps(board))
+    else:
+        Console().print(render(board))
+    return DONE
+
+
+def _write_latex(board: Mapping[str, Any], file: Path) -> None:
+    from orchestrator.leaderboard.latex import latex
+
+    try:
+        file.write_text(latex(board), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--latex {file}: {error.strerror}") from error
+
+
+def _draw_figures(board: Mapping[str, Any], folder: "SweepFolder", place: Path) -> None:
+    try:
+        from orchestrator.leaderboard.figures import draw
+    except ImportError as error:
+        raise InputError(
+            f"--png needs matplotlib ({error}): pip install 'arc-sweep[plots]', or matplotlib"
+        ) from error
+    try:
+        drawn = draw(board, folder.results().values(), place)
+    except OSError as error:
+        raise InputError(f"--png {place}: {error.strerror}") from error
+    print(f"{len(drawn)} figures in {place}/", file=sys.stderr)

@@ -1,0 +1,101 @@
+"""`arc-sweep plan`: what a sweep will cost, counted, and on request in hours and money."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from arc_train.errors import InputError
+from orchestrator.commands.arguments import add_json, add_spec
+from orchestrator.commands.exit_codes import DONE
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestrator.cost.estimate import Estimate
+    from orchestrator.spec import Spec
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_spec(parser)
+    add_json(parser)
+    parser.add_argument("--gpu", metavar="NAME", help="estimate GPU-hours: h100, l4, ...")
+    parser.add_argument("--measured", metavar="DIR", help="estimate from a sweep's folder instead")
+    parser.add_argument("--price", type=float, metavar="P", help="price of one GPU-hour")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show what the sweep costs, beside the published protocol; returns the exit code."""
+    from rich.console import Console
+
+    from orchestrator.cost.work import cost, published_cost, task_sizes
+    from orchestrator.spec import load
+
+    spec = load(options.spec, options.overrides)
+    sizes = task_sizes(spec)
+    counts, published = asdict(cost(spec, sizes)), asdict(published_cost(spec, sizes))
+    guess = _estimate(options, spec, sizes)
+    if options.json:
+        estimated = {"estimate": asdict(guess)} if guess else {}
+        print(json.dumps({**counts, "published_protocol": published, **estimated}))
+        return DONE
+    console = Console()
+    console.print(_count_table(spec.name, counts, published))
+    console.print(
+        "Published protocol: as many configurations, each trained on train + val to the last epoch "
+        "and tested on the whole test set after every epoch, one seed, best epoch reported.",
+        style="dim",
+    )
+    if guess:
+        console.print(_estimate_table(guess, options.price))
+        console.print(f"{guess.assumption[0].upper()}{guess.assumption[1:]}.", style="dim")
+    return DONE
+
+
+def _estimate(
+    options: argparse.Namespace, spec: "Spec", sizes: Mapping[str, tuple[int, int, int]]
+) -> "Estimate | None":
+    """The estimate that the options ask for, if they do."""
+    if options.gpu and options.measured:
+        raise InputError("--gpu assumes a throughput, --measured takes one: give one of them")
+    if not options.gpu and not options.measured:
+        if options.price is not None:
+            raise InputError("--price needs --gpu or --measured: what costs so much an hour?")
+        return None
+    from orchestrator.cost.estimate import assumed, estimate, measured  # counts with torch
+
+    rates = measured(options.measured) if options.measured else assumed(options.gpu)
+    return estimate(spec, sizes, rates, options.price)
+
+
+def _count_table(name: str, counts: dict[str, int], published: dict[str, int]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=f"plan of {name}", box=None, padding=(0, 2, 0, 0))
+    table.add_column("at most")
+    table.add_column("this sweep", justify="right")
+    table.add_column("published protocol", justify="right")
+    images = [key for key in counts if key.startswith("images")]
+    for key in counts:
+        table.add_row(key.replace("_", " "), f"{counts[key]:,}", f"{published[key]:,}")
+    sums = (sum(column[key] for key in images) for column in (counts, published))
+    table.add_row("images in all", *(f"{total:,}" for total in sums))
+    return table
+
+
+def _estimate_table(guess: "Estimate", price: float | None) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=f"on {guess.gpu}, at most", box=None, padding=(0, 2, 0, 0))
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)
+    table.add_row("worker-hours" if guess.gpu == "cpu" else "GPU-hours", f"{guess.gpu_hours:,.1f}")
+    if guess.money is not None:
+        table.add_row("money", f"{guess.money:,.2f}", f"at {price:g} per GPU-hour")
+    table.add_row("hours", f"{guess.hours_longest_study:,.2f}", f"of {guess.longest_study} alone")
+    table.add_row("GPU memory", f"{guess.pack_memory_gb:,.1f} GB", "of a pack, and activations")
+    table.add_row("disk", f"{guess.cache_gb:,.1f} GB", "of every node, for its cache")
+    table.add_row("", f"{guess.results_gb:,.1f} GB", "of storage, for adapters")
+    return table

@@ -1,0 +1,87 @@
+"""`arc-sweep run`: what is missing of a sweep, here or as a job of a Ray cluster."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from arc_train.errors import InputError
+from orchestrator.commands.arguments import add_json, add_spec
+from orchestrator.commands.exit_codes import DONE, FAILED_TRIALS, INTERRUPTED
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestrator.sweep import Ended
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_spec(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--submit",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="run it as a job of the Ray cluster whose dashboard is at ADDRESS "
+        "($RAY_API_SERVER_ADDRESS, $RAY_ADDRESS, http://127.0.0.1:8265); it goes on when "
+        "you stop following",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the sweep and show its leaderboard; returns the exit code."""
+    if options.submit is not None:
+        return _submit(options)
+    from rich.console import Console
+
+    from orchestrator.cluster.interrupt import catch_interrupts
+
+    catch_interrupts()  # before the slow imports, so that they can be interrupted too
+
+    from orchestrator import sweep
+    from orchestrator.leaderboard.terminal import render
+    from orchestrator.progress import Progress
+    from orchestrator.spec import load
+
+    spec = load(options.spec, options.overrides)
+    console = Console(file=sys.stderr if options.json else sys.stdout)
+    ended = sweep.run(spec, Progress(console))
+    if options.json:
+        print(json.dumps(ended.board))
+    else:
+        console.print(render(ended.board))
+        _print_places(console, spec.place, ended)
+    if ended.problem:
+        print(f"arc-sweep: {ended.problem}", file=sys.stderr)
+    if ended.interrupted:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return FAILED_TRIALS if ended.statuses.get("failed") else DONE
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from orchestrator.cluster.submit import Detached, submit
+
+    if options.json:
+        raise InputError(
+            "--json doesn't go with --submit: `arc-sweep leaderboard DIR --json` on the cluster"
+        )
+    try:
+        return submit(options.spec, options.overrides, options.submit)
+    except Detached as detached:
+        print(detached, file=sys.stderr)
+        return INTERRUPTED
+
+
+def _print_places(console: "Console", place: str, ended: "Ended") -> None:
+    """Say how many trials there are, and where their results lie."""
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(ended.statuses.items()))
+    console.print(f"{ended.trained} trials trained now; in all {counts or 'none'}")
+    for line in (
+        f"results      {place}/trials/",
+        f"leaderboard  {ended.folder}/leaderboard.html (also .json, .csv)",
+        *([f"W&B runs     {ended.folder}/wandb/"] if (ended.folder / "wandb").is_dir() else []),
+    ):
+        console.print(line, soft_wrap=True)
