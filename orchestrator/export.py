@@ -16,7 +16,7 @@ from arc_train.tasks.cache import transform
 from arc_train.tasks.catalog import catalog
 from orchestrator.plan import Study, studies
 from orchestrator.search.selection import finals, select
-from orchestrator.search.space import words
+from orchestrator.search.space import format_config
 from orchestrator.spec import Spec, load
 from orchestrator.store.folder import Result, SweepFolder, write_atomically
 
@@ -55,7 +55,7 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
             write_atomically(out / "adapter.json", json.dumps(about, indent=1).encode())
     except OSError as error:
         raise InputError(f"can't write {out}: {error.strerror}") from error
-    config = words(final["config"])
+    config = format_config(final["config"])
     kind = "plain timm model" if folded else "adapter"
     what = f"{kind} of {chosen}, {config}, seed {final['seed']}"
     return Exported(out, f"{what}, test accuracy {final['test_accuracy']:.1f} %")

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from orchestrator.cost.forecast import Forecast
 from orchestrator.plan import PackPlan, Study
-from orchestrator.search.space import words
+from orchestrator.search.space import format_config
 from orchestrator.search.studies import SweepSearch
 from orchestrator.store.folder import Result
 
@@ -149,7 +149,7 @@ class Progress:
             seeds = f"{len(tested)} seed{'s' * (len(tested) > 1)}"
             return f"test {fmean(tested):.1f} % ({seeds})"
         if best := self._best.get(study):
-            config = words(best["config"])
+            config = format_config(best["config"])
             return f"val {best['val_accuracy']:.1f} %  ({config})"
         return ""
 

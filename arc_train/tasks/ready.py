@@ -34,7 +34,7 @@ class Ready:
     cached: list[int]
 
 
-def look(task: Task, root: Path, cache: Path) -> Ready:
+def inspect(task: Task, root: Path, cache: Path) -> Ready:
     """Read a task's lists below the root, and which sizes of it the cache has."""
     entries = [entry for entry in cached(task, cache) if entry["variant"] != VARIANT]
     sides = sorted({entry["size"] for entry in entries})

@@ -49,7 +49,7 @@ def check_fits(need: Mapping[str, float]) -> None:
     raise InputError("\n".join(faults))
 
 
-def wanted(need: Mapping[str, float]) -> int:
+def desired_packs(need: Mapping[str, float]) -> int:
     """How many packs should be running or waiting, as the cluster is now."""
     fitting = sum(_fit(node, need) for node in _nodes())
     return fitting + (AHEAD_OF_AUTOSCALER if _node_types() else AHEAD)

@@ -132,7 +132,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next pack; None when none can start yet; FINISHED at the end."""
         with self.ours():
-            if len(self._live) >= capacity.wanted(self.need):
+            if len(self._live) >= capacity.desired_packs(self.need):
                 return None
             plan = self._search.next()
             if plan is None:

@@ -50,7 +50,7 @@ def _space_table() -> "Table":
     from rich.table import Table
 
     from arc_train.methods import METHODS, recommended
-    from orchestrator.search.space import words
+    from orchestrator.search.space import format_config
 
     table = Table(title="recommended search spaces", box=None, title_justify="left")
     table.add_column("method", no_wrap=True)
@@ -64,20 +64,20 @@ def _space_table() -> "Table":
         table.add_row(
             name,
             f"{searched}; {variants}" if variants else searched,
-            words(recommended(name).first),
+            format_config(recommended(name).first),
         )
     return table
 
 
 def _dimension(name: str, space: Any) -> str:
     """`lr 0.001..0.1 log`, `rank 8|16`, `layers 4`."""
-    from orchestrator.search.space import shown
+    from orchestrator.search.space import format_value
 
     if isinstance(space, dict):
         ((scale, (low, high)),) = space.items()
         return f"{name} {low:g}..{high:g} {scale}"
     values = space if isinstance(space, list) else [space]
-    return f"{name} {'|'.join(map(shown, values))}"
+    return f"{name} {'|'.join(map(format_value, values))}"
 
 
 def _count_table(backbone: str, counts: "Iterable[Count]") -> "tuple[Table, list[str]]":

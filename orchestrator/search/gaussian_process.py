@@ -1,11 +1,12 @@
-"""What a study may expect of a configuration, from its own trials and those of other studies.
+"""A Gaussian process over the trials of one method in all studies of a sweep.
 
-A Gaussian process over all trials of one method. Study s measures
+Study s observes
 
     y_s(x) = b_s + f(x) + g_s(x) + noise
 
-where b_s is how hard its task is, f what all studies share, and g_s what is its own. Without
-trials of its own a study expects what did well elsewhere; with every trial its own part gains.
+where b_s is the level of its task, f is common to all studies, and g_s is specific to study s. The
+prediction for a study without observations follows the other studies; the weight of its own
+observations grows with their number.
 """
 
 from dataclasses import dataclass
@@ -19,121 +20,138 @@ from scipy.stats import norm
 
 Array = NDArray[np.float64]
 
-# Variance of b_s in units of that of f + g_s: tasks differ more than configurations do.
-OFFSET = 4.0
-# Where the search for hyperparameters starts, and what few trials leave them near: length scale of
-# each dimension of the unit cube, share of g_s, noise (relative to f + g_s).
-SCALE, OWN, NOISE = 0.8, 0.5, 0.1
-FIT_POINTS = 200  # trials that hyperparameters are fitted to
-POINTS = 400  # trials that expectations are computed from
+# All variances are relative to that of f + g_s. Tasks differ more than configurations do.
+LEVEL_VARIANCE = 4.0
+# Medians of the hyperparameters' priors, where the fit also starts: length scale in each dimension
+# of the unit cube, share of g_s, variance of the noise.
+LENGTH_SCALE, SPECIFIC_SHARE, NOISE = 0.8, 0.5, 0.1
+FIT_POINTS = 200  # at most so many observations are used to fit hyperparameters
+POSTERIOR_POINTS = 400  # and so many to compute the posterior
 
 
 @dataclass
-class Belief:
-    """Expected accuracy of some candidates in one study.
+class Posterior:
+    """The posterior of M candidates' accuracies in one study.
 
-    mean: [M], in points around the study's mean. covariance: [M, M], without noise. noise: variance
-    of a measurement. best: highest value that the study has measured (or will, see `assume`).
+    mean: [M], in points around the study's mean. covariance: [M, M], of the accuracies without
+    noise. noise: variance of one observation. incumbent: the highest value that the study has
+    observed, minus infinity before its first observation.
     """
 
     mean: Array
     covariance: Array
     noise: float
-    best: float
+    incumbent: float
 
-    def improvement(self) -> Array:
-        """Expected improvement [M] on `best`. Noise counts: winners are chosen by measurement."""
+    def expected_improvement(self) -> Array:
+        """Expected improvement [M] of a noisy observation over the incumbent.
+
+        The noise is included because a study chooses its winner by observed accuracy.
+        """
         deviation = np.sqrt(np.clip(self.covariance.diagonal(), 0, None) + self.noise)
-        z = (self.mean - self.best) / deviation
-        gain: Array = deviation * (z * norm.cdf(z) + norm.pdf(z))
-        return gain
+        z = (self.mean - self.incumbent) / deviation
+        improvement: Array = deviation * (z * norm.cdf(z) + norm.pdf(z))
+        return improvement
 
-    def assume(self, index: int) -> None:
-        """Take a candidate as tried, with the result that is expected of it."""
+    def condition_on(self, index: int) -> None:
+        """Condition on a candidate whose observation is pending, as if its mean was observed.
+
+        (The kriging believer of Ginsbourger, Le Riche and Carraro, 2010.)
+        """
         row = self.covariance[index].copy()
         self.covariance -= np.outer(row, row) / (row[index] + self.noise)
-        self.best = max(self.best, float(self.mean[index]))
+        self.incumbent = max(self.incumbent, float(self.mean[index]))
 
 
-def believe(points: Array, values: Array, studies: NDArray[np.int64], candidates: Array) -> Belief:
-    """What study 0 may expect of candidates [M, D], given trials of any studies.
+def fit_posterior(
+    points: Array, values: Array, studies: NDArray[np.int64], candidates: Array
+) -> Posterior:
+    """Fit the process to observations of all studies; returns study 0's posterior.
 
-    points: [N, D] in the unit cube, N >= 1. values: [N], each study's around a mean of its own.
-    studies: [N], 0 for the study that asks.
+    points: [N, D] in the unit cube, N >= 1. values: [N], centred within each study. studies: [N],
+    the study of each observation. candidates: [M, D] in the unit cube.
     """
-    kept = _some(len(values), POINTS, first=np.flatnonzero(studies == 0))
+    kept = _subset(len(values), POSTERIOR_POINTS, first=np.flatnonzero(studies == 0))
     points, values, studies = points[kept], values[kept], studies[kept]
-    scales, own, noise = _fit(points, values, studies)
-    here = np.zeros(len(candidates), dtype=np.int64)
-    among = _kernel(points, studies, points, studies, scales, own)
-    factor = cho_factor(among + noise * np.eye(len(values)), lower=True)
+    scales, share, noise = _fit_hyperparameters(points, values, studies)
+    study = np.zeros(len(candidates), dtype=np.int64)
+    observed = _kernel(points, studies, points, studies, scales, share)
+    factor = cho_factor(observed + noise * np.eye(len(values)), lower=True)
     variance = max(float(values @ cho_solve(factor, values)) / len(values), 1e-6)
-    across = _kernel(candidates, here, points, studies, scales, own)
-    prior = _kernel(candidates, here, candidates, here, scales, own)
-    asked = values[studies == 0]
-    return Belief(
-        mean=across @ cho_solve(factor, values),
-        covariance=variance * (prior - across @ cho_solve(factor, across.T)),
+    cross = _kernel(candidates, study, points, studies, scales, share)
+    prior = _kernel(candidates, study, candidates, study, scales, share)
+    own = values[studies == 0]
+    return Posterior(
+        mean=cross @ cho_solve(factor, values),
+        covariance=variance * (prior - cross @ cho_solve(factor, cross.T)),
         noise=variance * noise,
-        best=float(asked.max()) if len(asked) else -np.inf,
+        incumbent=float(own.max()) if len(own) else -np.inf,
     )
 
 
 def _kernel(
-    a: Array, of_a: NDArray[np.int64], b: Array, of_b: NDArray[np.int64], scales: Array, own: float
+    a: Array,
+    studies_a: NDArray[np.int64],
+    b: Array,
+    studies_b: NDArray[np.int64],
+    scales: Array,
+    share: float,
 ) -> Array:
-    """Prior covariance between points of studies, Matern 3/2, in units of var(f + g_s)."""
-    same = of_a[:, None] == of_b[None, :]
-    similar, _ = _matern((a[:, None, :] - b[None, :, :]) ** 2, scales)
-    covariance: Array = similar * (1 - own + own * same) + OFFSET * same
+    """Prior covariance [A, B] of points in studies, relative to the variance of f + g_s."""
+    same = studies_a[:, None] == studies_b[None, :]
+    correlation, _ = _matern((a[:, None, :] - b[None, :, :]) ** 2, scales)
+    covariance: Array = correlation * (1 - share + share * same) + LEVEL_VARIANCE * same
     return covariance
 
 
-def _matern(gaps: Array, scales: Array) -> tuple[Array, Array]:
-    """Correlation at squared differences [N, M, D], and the exponential in it."""
-    distance = np.sqrt(3 * (gaps / scales**2).sum(axis=-1))
+def _matern(squares: Array, scales: Array) -> tuple[Array, Array]:
+    """Matern 3/2 correlation at squared differences [N, M, D], and its exponential factor."""
+    distance = np.sqrt(3 * (squares / scales**2).sum(axis=-1))
     decay = np.exp(-distance)
     return (1 + distance) * decay, decay
 
 
-def _fit(points: Array, values: Array, studies: NDArray[np.int64]) -> tuple[Array, float, float]:
-    """Length scales [D], share of g_s and noise, by maximum a posteriori."""
-    kept = _some(len(values), FIT_POINTS, first=np.flatnonzero(studies == 0))
+def _fit_hyperparameters(
+    points: Array, values: Array, studies: NDArray[np.int64]
+) -> tuple[Array, float, float]:
+    """Length scales [D], share of g_s and noise with the highest posterior density."""
+    kept = _subset(len(values), FIT_POINTS, first=np.flatnonzero(studies == 0))
     points, values, studies = points[kept], values[kept], studies[kept]
     dimensions = points.shape[1]
-    start = np.array([np.log(SCALE)] * dimensions + [np.log(OWN / (1 - OWN)), np.log(NOISE)])
-    gaps = (points[:, None, :] - points[None, :, :]) ** 2
+    logit_share = np.log(SPECIFIC_SHARE / (1 - SPECIFIC_SHARE))
+    start = np.array([np.log(LENGTH_SCALE)] * dimensions + [logit_share, np.log(NOISE)])
+    squares = (points[:, None, :] - points[None, :, :]) ** 2
     same = studies[:, None] == studies[None, :]
 
     def loss(x: Array) -> tuple[float, Array]:
-        """Negative log posterior at the best overall variance, and its gradient."""
-        scales, own, noise = np.exp(x[:dimensions]), expit(x[-2]), np.exp(x[-1])
-        similar, decay = _matern(gaps, scales)
-        shared = 1 - own + own * same
-        among = similar * shared + OFFSET * same + noise * np.eye(len(values))
-        lower, _ = factor = cho_factor(among, lower=True)
+        """Negative log posterior density, at the most likely overall variance; its gradient."""
+        scales, share, noise = np.exp(x[:dimensions]), expit(x[-2]), np.exp(x[-1])
+        correlation, decay = _matern(squares, scales)
+        weight = 1 - share + share * same
+        covariance = correlation * weight + LEVEL_VARIANCE * same + noise * np.eye(len(values))
+        lower, _ = factor = cho_factor(covariance, lower=True)
         inverse = cho_solve(factor, np.eye(len(values)))
-        weights = inverse @ values
-        variance = max(float(values @ weights) / len(values), 1e-6)
-        off = x - start
+        solved = inverse @ values
+        variance = max(float(values @ solved) / len(values), 1e-6)
+        offset = x - start
         misfit = 0.5 * len(values) * np.log(variance) + np.log(lower.diagonal()).sum()
-        # d misfit / d covariance, then the covariance's own derivatives
-        slope = 0.5 * (inverse - np.outer(weights, weights) / variance)
-        gradient = off.copy()
+        # d misfit / d covariance, and the chain rule through the covariance
+        slope = 0.5 * (inverse - np.outer(solved, solved) / variance)
+        gradient = offset.copy()
         gradient[:dimensions] += (
-            np.einsum("ij,ijd->d", 3 * slope * decay * shared, gaps) / scales**2
+            np.einsum("ij,ijd->d", 3 * slope * decay * weight, squares) / scales**2
         )
-        gradient[-2] += (slope * similar * (same - 1.0)).sum() * own * (1 - own)
+        gradient[-2] += (slope * correlation * (same - 1.0)).sum() * share * (1 - share)
         gradient[-1] += noise * slope.trace()
-        return float(misfit + 0.5 * off @ off), gradient
+        return float(misfit + 0.5 * offset @ offset), gradient
 
     bounds = [(np.log(0.05), np.log(20))] * dimensions + [(-4, 4), (np.log(1e-3), np.log(2))]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return np.exp(found[:dimensions]), float(expit(found[-2])), float(np.exp(found[-1]))
 
 
-def _some(count: int, most: int, first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most `most` of `count` indices: `first` of all, then evenly from the rest."""
+def _subset(count: int, most: int, first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most `most` of `count` indices: first those in `first`, then an even part of the rest."""
     if count <= most:
         return np.arange(count)
     rest = np.setdiff1d(np.arange(count), first)

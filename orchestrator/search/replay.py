@@ -23,7 +23,7 @@ from arc_train.errors import InputError
 from arc_train.methods import METHODS, recommended
 from arc_train.seeding import seed_of
 from orchestrator.plan import proposals
-from orchestrator.search.searchers import SEARCHERS, Problem, Tried
+from orchestrator.search.searchers import SEARCHERS, Observation, Problem
 from orchestrator.search.selection import select
 from orchestrator.search.space import Choice, Config, Space, Value, features
 from orchestrator.store.folder import Result
@@ -59,7 +59,7 @@ class Cell:
         """Those that did not diverge."""
         return [trial for trial in self.trials if trial["status"] == "done"]
 
-    def history(self) -> list[Tried]:
+    def history(self) -> list[Observation]:
         """The trials as a searcher sees them."""
         return [_tried(trial) for trial in self.trials]
 
@@ -176,7 +176,7 @@ def _study(
     }
 
 
-def related(cells: list[Cell], cell: Cell) -> list[list[Tried]]:
+def related(cells: list[Cell], cell: Cell) -> list[list[Observation]]:
     """What a search of a cell may learn from: the same method's trials on the other tasks."""
     return [
         other.history()
@@ -186,7 +186,7 @@ def related(cells: list[Cell], cell: Cell) -> list[list[Tried]]:
 
 
 def choose(
-    cell: Cell, others: list[list[Tried]], algorithm: str, budget: int, seed: int, rounds: int
+    cell: Cell, others: list[list[Observation]], algorithm: str, budget: int, seed: int, rounds: int
 ) -> Result | None:
     """The trial that a search of so many trials ends with; None if all of its diverged."""
     space = cell.space
@@ -215,8 +215,10 @@ def _summary(name: str, rows: list[Any]) -> dict[str, Any]:
     }
 
 
-def _tried(trial: Result) -> Tried:
-    return Tried(trial["config"], trial["val_accuracy"] if trial["status"] == "done" else None)
+def _tried(trial: Result) -> Observation:
+    return Observation(
+        trial["config"], trial["val_accuracy"] if trial["status"] == "done" else None
+    )
 
 
 def _distance(space: Space, config: Config, trial: Result) -> float:

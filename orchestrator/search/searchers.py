@@ -1,7 +1,8 @@
 """What a study tries next: functions of the trials that it and its sweep have, and of nothing else.
 
-A searcher keeps no state: what it learned is in the result files, so a resumed sweep searches on
-as if it had never stopped. None of them sees more of a trial than `Tried`.
+A searcher keeps no state: everything it learned is in the result files, so a resumed sweep
+continues its search as if it had never stopped. A searcher sees no more of a trial than an
+`Observation`.
 """
 
 import random
@@ -26,17 +27,18 @@ from orchestrator.search.space import (
     size,
 )
 
-# Points below a study's best at which a trial is simply bad: how bad says nothing of the good ones.
+# Accuracies are clipped so many points below a study's best: how bad a bad configuration is says
+# nothing about good ones.
 FLOOR = 15.0
-POOL = 500  # configurations that a model chooses among, where there are more
-NEIGHBOURS = 100  # of them near the study's best so far
+CANDIDATES = 500  # a model chooses among so many configurations where the space has more
+NEIGHBOURS = 100  # and among so many more that differ from the study's best in one hyperparameter
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A configuration that was tried, and its validation accuracy in percent; None: it failed.
+class Observation:
+    """A configuration and the validation accuracy in percent that it reached; None: it failed.
 
-    (Of a trial stopped at a rung it is the accuracy there: the least that it is worth.)
+    For a trial stopped at a rung, the accuracy at that rung stands in as a lower bound.
     """
 
     config: Config
@@ -45,33 +47,33 @@ class Tried:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a searcher may know.
+    """Everything that a searcher may use.
 
-    first: the method's recommended configuration, or nothing. own: the study's trials. others:
-    those of the sweep's other studies with the same method, study by study.
+    first: the method's recommended configuration, empty if there is none. own: the study's
+    observations. others: observations of the sweep's other studies of the same method, by study.
     """
 
     space: Space
     seed: int
     first: Mapping[str, float]
-    own: Sequence[Tried]
-    others: Sequence[Sequence[Tried]] = ()
+    own: Sequence[Observation]
+    others: Sequence[Sequence[Observation]] = ()
 
     @property
     def number(self) -> int:
-        """Of the study's next trial."""
+        """The number of the study's next trial."""
         return len(self.own)
 
     def untried(self, configs: Sequence[Config]) -> list[Config]:
-        """Those of some configurations that the study has not tried, each once."""
-        seen = {_key(tried.config) for tried in self.own}
+        """The configurations that the study has not tried, without duplicates."""
+        seen = {_key(observation.config) for observation in self.own}
         fresh = {_key(config): config for config in configs}
         return [config for key, config in fresh.items() if key not in seen]
 
 
 def random_search(problem: Problem, count: int) -> list[Config]:
-    """Random configurations, the same however they are asked for."""
-    return _filled(problem, [], count)
+    """Random configurations: the same sequence in however many calls it is drawn."""
+    return _fill(problem, [], count)
 
 
 def grid(problem: Problem, count: int) -> list[Config]:
@@ -80,42 +82,43 @@ def grid(problem: Problem, count: int) -> list[Config]:
 
 
 def portfolio(problem: Problem, count: int) -> list[Config]:
-    """First what the method recommends, then what other studies and this one's own trials promise.
+    """The method's recommendation, then the highest expected improvement.
 
-    Expected improvement under a Gaussian process over all studies of the method. A study that
-    nothing is known about starts with the recommendation and random configurations.
+    The surrogate is a Gaussian process over all studies of the method. Without any observation,
+    random configurations follow the recommendation.
     """
     first = [] if problem.own else _recommendation(problem)
     histories = [history for history in (problem.own, *problem.others) if history]
     if not histories:
-        return _filled(problem, first, count)
-    from orchestrator.search.gaussian_process import believe
+        return _fill(problem, first, count)
+    from orchestrator.search.gaussian_process import fit_posterior
 
-    pool = problem.untried([*first, *_pool(problem)])
-    if not pool:
+    candidates = problem.untried([*first, *_candidates(problem)])
+    if not candidates:
         return []
-    chosen = list(range(min(len(first), count)))
-    belief = believe(
-        np.array([features(problem.space, t.config) for h in histories for t in h]),
+    posterior = fit_posterior(
+        np.array([features(problem.space, o.config) for h in histories for o in h]),
         np.concatenate([_values(history) for history in histories]),
         np.repeat(
             [0 if history is problem.own else i + 1 for i, history in enumerate(histories)],
             [len(history) for history in histories],
         ),
-        np.array([features(problem.space, config) for config in pool]),
+        np.array([features(problem.space, config) for config in candidates]),
     )
+    chosen = list(range(min(len(first), count)))
     for index in chosen:
-        belief.assume(index)
-    while len(chosen) < min(count, len(pool)):
-        promise = belief.improvement() if belief.best > -np.inf else belief.mean.copy()
-        promise[chosen] = -np.inf
-        chosen.append(int(promise.argmax()))
-        belief.assume(chosen[-1])
-    return [pool[index] for index in chosen]
+        posterior.condition_on(index)
+    while len(chosen) < min(count, len(candidates)):
+        observed = posterior.incumbent > -np.inf
+        acquisition = posterior.expected_improvement() if observed else posterior.mean.copy()
+        acquisition[chosen] = -np.inf
+        chosen.append(int(acquisition.argmax()))
+        posterior.condition_on(chosen[-1])
+    return [candidates[index] for index in chosen]
 
 
 def tpe(problem: Problem, count: int) -> list[Config]:
-    """Optuna's multivariate TPE, told the study's own trials."""
+    """Optuna's multivariate TPE over the study's own observations."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -129,12 +132,14 @@ def tpe(problem: Problem, count: int) -> list[Config]:
         )
     study = optuna.create_study(direction="maximize", sampler=sampler)
     dimensions = {name: _distribution(d) for name, d in sorted(problem.space.items())}
-    for tried, value in zip(problem.own, _values(problem.own), strict=True):
+    for observation, value in zip(problem.own, _values(problem.own), strict=True):
         study.add_trial(
-            optuna.create_trial(params=tried.config, distributions=dimensions, value=float(value))
+            optuna.create_trial(
+                params=observation.config, distributions=dimensions, value=float(value)
+            )
         )
     found: list[Config] = []
-    for _ in range(20 * count):  # small spaces make it repeat itself
+    for _ in range(20 * count):  # in a small space the sampler repeats itself
         config = {
             name: float(f"{value:.4g}") if isinstance(problem.space[name], Range) else value
             for name, value in study.ask(dimensions).params.items()
@@ -142,7 +147,7 @@ def tpe(problem: Problem, count: int) -> list[Config]:
         found = problem.untried([*found, nearest_config(problem.space, config)])
         if len(found) == count:
             break
-    return _filled(problem, found, count)
+    return _fill(problem, found, count)
 
 
 SEARCHERS: dict[str, Callable[[Problem, int], list[Config]]] = {
@@ -151,18 +156,18 @@ SEARCHERS: dict[str, Callable[[Problem, int], list[Config]]] = {
     "grid": grid,
     "tpe": tpe,
 }
-# Searchers that learn from trials, and so want a study's trials in several rounds.
+# Searchers that learn from observations and therefore propose a study's trials in several rounds.
 LEARNING = ("portfolio", "tpe")
 
 
 def _recommendation(problem: Problem) -> list[Config]:
-    """The recommended configuration, if there is one for all that is searched."""
+    """The recommended configuration, if it names every searched hyperparameter."""
     searched = {name for name, dimension in problem.space.items() if dimension.size > 1}
     return [nearest_config(problem.space, problem.first)] if searched <= set(problem.first) else []
 
 
-def _filled(problem: Problem, configs: Sequence[Config], count: int) -> list[Config]:
-    """Configurations made up to `count` with random ones, or with all that there are."""
+def _fill(problem: Problem, configs: Sequence[Config], count: int) -> list[Config]:
+    """`count` untried configurations: the given ones, then random ones; fewer in a small space."""
     draws = problem.number + count
     while True:
         drawn = random_configs(problem.space, problem.seed, draws)
@@ -172,36 +177,40 @@ def _filled(problem: Problem, configs: Sequence[Config], count: int) -> list[Con
         draws *= 2
 
 
-def _pool(problem: Problem) -> list[Config]:
-    """What a model chooses among: the grid, or random ones, all tried elsewhere, and neighbours."""
-    if size(problem.space) <= POOL:
+def _candidates(problem: Problem) -> list[Config]:
+    """What a model chooses among: the grid of a small space, else samples of a large one.
+
+    The samples are configurations tried in other studies, random ones, and neighbours of the
+    study's best.
+    """
+    if size(problem.space) <= CANDIDATES:
         return grid_configs(problem.space)
     elsewhere = [
-        nearest_config(problem.space, tried.config)
+        nearest_config(problem.space, observation.config)
         for history in problem.others
-        for tried in history
+        for observation in history
     ]
-    pool = random_configs(problem.space, problem.seed, POOL)
-    finished = [tried for tried in problem.own if tried.accuracy is not None]
+    drawn = random_configs(problem.space, problem.seed, CANDIDATES)
+    finished = [observation for observation in problem.own if observation.accuracy is not None]
     if finished:
-        best = max(finished, key=lambda tried: tried.accuracy or 0).config
+        best = max(finished, key=lambda observation: observation.accuracy or 0).config
         draws = random.Random(f"{problem.seed}/{problem.number}/neighbours")
         names = sorted(problem.space)
         for _ in range(NEIGHBOURS):
             name = draws.choice(names)
-            pool.append({**best, name: problem.space[name].sample(draws)})
-    return [*elsewhere[-POOL:], *pool]
+            drawn.append({**best, name: problem.space[name].sample(draws)})
+    return [*elsewhere[-CANDIDATES:], *drawn]
 
 
-def _values(history: Sequence[Tried]) -> NDArray[np.float64]:
-    """Accuracies around their mean, in points, none further below the best than FLOOR."""
-    finished = [tried.accuracy for tried in history if tried.accuracy is not None]
+def _values(history: Sequence[Observation]) -> NDArray[np.float64]:
+    """Accuracies relative to their mean in points, clipped at FLOOR below the best."""
+    finished = [o.accuracy for o in history if o.accuracy is not None]
     if not finished:
         return np.full(len(history), -FLOOR)
     best, mean = max(finished), sum(finished) / len(finished)
     floor = best - FLOOR
-    measured = [floor if tried.accuracy is None else tried.accuracy for tried in history]
-    return np.maximum(measured, floor) - max(mean, floor)
+    accuracies = [floor if o.accuracy is None else o.accuracy for o in history]
+    return np.maximum(accuracies, floor) - max(mean, floor)
 
 
 def _distribution(dimension: Choice | Range) -> Any:

@@ -225,11 +225,11 @@ def features(space: Space, config: Mapping[str, Value]) -> list[float]:
     return [x for name in sorted(space) for x in space[name].features(config[name])]
 
 
-def words(config: Mapping[str, Value]) -> str:
+def format_config(config: Mapping[str, Value]) -> str:
     """A configuration in a line: `lr 0.003  rank 50`."""
-    return "  ".join(f"{name} {shown(value)}" for name, value in config.items())
+    return "  ".join(f"{name} {format_value(value)}" for name, value in config.items())
 
 
-def shown(value: Value) -> str:
+def format_value(value: Value) -> str:
     """A number in its shortest form, a name or a yes or no as it is."""
     return str(value) if isinstance(value, str | bool) else f"{value:g}"

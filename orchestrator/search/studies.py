@@ -26,14 +26,14 @@ from orchestrator.plan import (
     trial_id,
     validation_trials,
 )
-from orchestrator.search.searchers import SEARCHERS, Problem, Tried
+from orchestrator.search.searchers import SEARCHERS, Observation, Problem
 from orchestrator.search.selection import rank, select
 from orchestrator.spec import Spec
 from orchestrator.store.folder import Result, SweepFolder
 
 # What is kept of a result in memory: all that choosing needs, and no curve.
 _KEPT = ("id", "kind", "config", "seed", "status", "val_accuracy", "val_loss", "trainable_params")
-History = list[Tried]
+History = list[Observation]
 
 
 class StudySearch:
@@ -100,7 +100,7 @@ class StudySearch:
         found.sort(key=lambda result: json.dumps(result["config"], sort_keys=True))
         ended_well = ("done", "stopped")
         return [
-            Tried(r["config"], r["val_accuracy"] if r["status"] in ended_well else None)
+            Observation(r["config"], r["val_accuracy"] if r["status"] in ended_well else None)
             for r in found
         ]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.means import MEANS
-from orchestrator.search.space import shown, words
+from orchestrator.search.space import format_config, format_value
 from orchestrator.store.folder import Result
 
 TAG_LENGTH = 64  # W&B refuses longer ones
@@ -106,7 +106,7 @@ def _study(row: Mapping[str, Any]) -> dict[str, Any]:
         "published": printed.get("accuracy"),
         "difference": printed.get("difference"),
         "val_accuracy": row["val_accuracy"],
-        "config": words(row["config"]) if row["config"] else None,
+        "config": format_config(row["config"]) if row["config"] else None,
         "trainable_params": row["trainable_params"],
         "search_trials": row["trials"],
     }
@@ -132,7 +132,7 @@ def _name(trial: Result) -> str:
     short = {"rank": "r", "weight_decay": "wd", "dropout": "drop"}
     order = {"rank": 0, "lr": 1}
     config = sorted(trial["config"].items(), key=lambda item: (order.get(item[0], 2), item[0]))
-    parts = [f"{short.get(name, name)}{shown(value)}" for name, value in config]
+    parts = [f"{short.get(name, name)}{format_value(value)}" for name, value in config]
     if trial["kind"] == "final":
         parts.append(f"seed{trial['seed']}")
     return f"{trial['method']} · {trial['task'].split('/')[-1]} · {' '.join(parts)}"

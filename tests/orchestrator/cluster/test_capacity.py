@@ -78,12 +78,12 @@ def test_more_packs_are_wanted_as_nodes_join_and_fewer_as_they_go(
     nodes: Cluster, home: Path
 ) -> None:
     need = {"cpu": 2.0, "gpu": 0.0}
-    assert capacity.wanted(need) == capacity.AHEAD
+    assert capacity.desired_packs(need) == capacity.AHEAD
     second = nodes.add_node(num_cpus=5)
     nodes.wait_for_nodes()
-    assert capacity.wanted(need) == 2 + capacity.AHEAD
+    assert capacity.desired_packs(need) == 2 + capacity.AHEAD
     launched(home, {"resources": {"CPU": 5}, "max_workers": 4})
-    assert capacity.wanted(need) == 2 + capacity.AHEAD_OF_AUTOSCALER
+    assert capacity.desired_packs(need) == 2 + capacity.AHEAD_OF_AUTOSCALER
     nodes.remove_node(second)
     nodes.wait_for_nodes()
-    assert capacity.wanted(need) == capacity.AHEAD_OF_AUTOSCALER
+    assert capacity.desired_packs(need) == capacity.AHEAD_OF_AUTOSCALER

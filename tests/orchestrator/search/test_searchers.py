@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.search.searchers import SEARCHERS, Problem, Tried, portfolio
+from orchestrator.search.searchers import SEARCHERS, Observation, Problem, portfolio
 from orchestrator.search.space import Choice, Config, Range, Space, random_configs, size
 
 DIMENSIONS = {
@@ -21,10 +21,10 @@ DIMENSIONS = {
 LR: Space = {"lr": Range(1e-4, 1e-1, True), "rank": Choice((2, 4, 8, 16))}
 
 
-def measured(config: Config, best: float = -2.0) -> Tried:
+def measured(config: Config, best: float = -2.0) -> Observation:
     """90 % at one learning rate, less away from it; the rank hardly matters."""
     off = math.log10(float(config["lr"])) - best
-    return Tried(config, 90.0 - 20.0 * off**2 + 0.1 * float(config["rank"]))
+    return Observation(config, 90.0 - 20.0 * off**2 + 0.1 * float(config["rank"]))
 
 
 def distance(configs: list[Config], best: float = -2.0) -> float:
@@ -43,9 +43,11 @@ def distance(configs: list[Config], best: float = -2.0) -> float:
 def test_proposals_are_new_allowed_and_as_many_as_there_are(
     algorithm: str, space: Space, seed: int, count: int, tried: Any, others: Any
 ) -> None:
-    own = [Tried(c, a) for c, a in zip(random_configs(space, 1, len(tried)), tried, strict=False)]
+    own = [
+        Observation(c, a) for c, a in zip(random_configs(space, 1, len(tried)), tried, strict=False)
+    ]
     elsewhere = [
-        [Tried(c, a) for c, a in zip(random_configs(space, 2, len(h)), h, strict=False)]
+        [Observation(c, a) for c, a in zip(random_configs(space, 2, len(h)), h, strict=False)]
         for h in others
     ]
     first = {"lr": 0.01, "rank": 4, "dropout": 0.1}
@@ -65,7 +67,7 @@ def test_proposals_are_new_allowed_and_as_many_as_there_are(
 def test_a_grid_is_tried_in_order_once() -> None:
     space: Space = {"lr": Choice((0.1, 0.01)), "rank": Choice((2, 4))}
     first = SEARCHERS["grid"](Problem(space, 0, {}, []), 3)
-    rest = SEARCHERS["grid"](Problem(space, 0, {}, [Tried(c, 1.0) for c in first]), 9)
+    rest = SEARCHERS["grid"](Problem(space, 0, {}, [Observation(c, 1.0) for c in first]), 9)
     assert len(first + rest) == 4
     assert not [config for config in rest if config in first]
 
@@ -87,7 +89,7 @@ def test_its_own_results_outweigh_those_of_others() -> None:
 @pytest.mark.parametrize("algorithm", ["portfolio", "tpe"])
 def test_with_rounds_a_search_that_learns_gets_nearer_than_chance(algorithm: str) -> None:
     def best(name: str, seed: int) -> float:
-        own: list[Tried] = []
+        own: list[Observation] = []
         for _ in range(4):
             found = SEARCHERS[name](Problem(LR, seed, {}, own), 4)
             own += [measured(config) for config in found]
@@ -99,7 +101,7 @@ def test_with_rounds_a_search_that_learns_gets_nearer_than_chance(algorithm: str
 
 def test_where_trials_diverge_it_does_not_go_on() -> None:
     configs = random_configs(LR, 3, 16)
-    own = [measured(c, -3) if float(c["lr"]) < 0.01 else Tried(c, None) for c in configs]
+    own = [measured(c, -3) if float(c["lr"]) < 0.01 else Observation(c, None) for c in configs]
     assert all(float(config["lr"]) < 0.01 for config in portfolio(Problem(LR, 0, {}, own), 4))
 
 
