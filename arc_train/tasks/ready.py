@@ -1,4 +1,4 @@
-"""What this machine has of a task, at a glance: lists are read, only some images looked for."""
+"""What this machine has of a task: reads all of its lists, looks for only some of its images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,17 @@ from arc_train.tasks.sources import (
 )
 from arc_train.tasks.standins import VARIANT
 
-STRIDE = 500  # one image in so many is looked for
+STRIDE = 500  # one image in so many is checked for existence
 
 
 @dataclass(frozen=True)
 class Ready:
-    """lists: embedded, found, other sizes (than published), data set, not found or wrong.
+    """A task's lists and its entries in the cache.
 
-    detail: their folder and sizes, or what is missing or wrong.
-    cached: sides for which images are in the cache. They may be of other files than those that
-        are here now; `data prepare` looks at every file to know.
+    lists: embedded, found, other sizes (than published), data set, not found or wrong.
+    detail: the lists' folder and sizes, or what is missing or wrong.
+    cached: the image sizes (side in pixels) in the cache. An entry may come from earlier files than
+        those on disk now; only `data prepare`, which reads every file, can tell.
     """
 
     lists: str
@@ -35,7 +36,7 @@ class Ready:
 
 
 def inspect(task: Task, root: Path, cache: Path) -> Ready:
-    """Read a task's lists below the root, and which sizes of it the cache has."""
+    """Read a task's lists below the root, and find its entries in the cache."""
     entries = [entry for entry in cached(task, cache) if entry["variant"] != VARIANT]
     sides = sorted({entry["size"] for entry in entries})
     if task.group == "demo":
@@ -46,7 +47,7 @@ def inspect(task: Task, root: Path, cache: Path) -> Ready:
     if holds_data_set(folder):
         return Ready("data set", f"{folder}: its images are drawn, not the published ones", sides)
     try:
-        source = (_FGVCGlance if task.group == "fgvc" else _VTABGlance)(task, folder)
+        source = (_SampledFGVC if task.group == "fgvc" else _SampledVTAB)(task, folder)
     except InputError as error:
         return Ready("wrong", str(error), sides)
     sizes = [source.size(split) for split in SPLITS]
@@ -54,7 +55,9 @@ def inspect(task: Task, root: Path, cache: Path) -> Ready:
     return Ready(state, f"{folder}: {'/'.join(map(str, sizes))} images", sides)
 
 
-class _Glance(ListSource):
+class _Sampled(ListSource):
+    """Checks the labels of all lines, but the images of few."""
+
     _read_lines = 0
 
     def _line(self, where: str, root: Path, name: str, label: int) -> Line:
@@ -64,9 +67,9 @@ class _Glance(ListSource):
         return Line(where, root, label)
 
 
-class _VTABGlance(_Glance, VTABSource):
+class _SampledVTAB(_Sampled, VTABSource):
     pass
 
 
-class _FGVCGlance(_Glance, FGVCSource):
+class _SampledFGVC(_Sampled, FGVCSource):
     pass

@@ -1,7 +1,7 @@
-"""What the Ray cluster has and could have: whether a pack fits, and how many packs to ask for.
+"""The capacity of the Ray cluster: whether a pack fits on a node, and how many packs to start.
 
-`ray up` leaves its configuration on the head node, where the driver runs: who finds it there is on
-a cluster that grows when packs wait.
+`ray up` leaves its configuration on the head node, where the driver runs. If the file is there, the
+cluster has an autoscaler, which adds nodes while packs wait.
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ import yaml
 
 from arc_train.errors import InputError
 
-LAUNCHED = Path("~/ray_bootstrap_config.yaml")
-# Packs that wait beyond those that fit. One keeps the workers busy; an autoscaler adds nodes for as
-# many as it sees waiting.
+BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
+# Packs that wait beyond those that fit. One waiting pack keeps the workers busy; an autoscaler adds
+# nodes for all waiting packs that it sees.
 AHEAD, AHEAD_OF_AUTOSCALER = 1, 16
 
 Node = dict[str, float]
 
 
 def check_fits(need: Mapping[str, float]) -> None:
-    """Refuse packs that no node could ever hold: Tune would wait for such a node without end.
+    """Refuse packs that no node could ever hold, for which Tune would wait forever.
 
-    need: what a pack asks for, by the spec's keys: cpu, gpu.
+    need: the resources of a pack by the spec's keys, cpu and gpu.
 
     Raises:
-        InputError: the key, what is asked for, and what there is.
+        InputError: a pack asks for more than any node has; names the key and both amounts.
     """
     kinds = _node_types()
-    if {} in kinds:  # machines of one's own: what they have is known when they have joined
+    if {} in kinds:  # on-premise machines: their resources are known only after they have joined
         return
     nodes = _nodes() + [_node(resources) for resources in kinds]
     if any(_fit(node, need) for node in nodes):
@@ -50,7 +50,7 @@ def check_fits(need: Mapping[str, float]) -> None:
 
 
 def desired_packs(need: Mapping[str, float]) -> int:
-    """How many packs should be running or waiting, as the cluster is now."""
+    """How many packs should run or wait on the cluster as it is now."""
     fitting = sum(_fit(node, need) for node in _nodes())
     return fitting + (AHEAD_OF_AUTOSCALER if _node_types() else AHEAD)
 
@@ -68,9 +68,9 @@ def _fit(node: Node, need: Mapping[str, float]) -> int:
 
 
 def _node_types() -> list[dict[str, Any]]:
-    """Resources of each type of node that the autoscaler may add; none where there is none."""
+    """The resources of each node type that the autoscaler may add; empty without autoscaler."""
     try:
-        launched = yaml.safe_load(LAUNCHED.expanduser().read_text())
+        launched = yaml.safe_load(BOOTSTRAP_CONFIG.expanduser().read_text())
     except OSError:
         return []
     types = launched["available_node_types"].values()

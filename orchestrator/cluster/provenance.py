@@ -1,4 +1,4 @@
-"""Where a result comes from: the code, the packages, the device."""
+"""The provenance of a result: the code, the packages and the device that made it."""
 
 import platform
 import subprocess
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "timm", "numpy", "pillow", "ray")
 
 @cache
 def code_version() -> dict[str, str | None]:
-    """This project's version and, in a git checkout, its commit ("+" where it was changed)."""
+    """This project's version and, in a git checkout, its commit, with "+" if files changed."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -32,7 +32,7 @@ def code_version() -> dict[str, str | None]:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, and Python's."""
+    """The versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version()} | {p: metadata.version(p) for p in PACKAGES}
 
 

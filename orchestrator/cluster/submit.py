@@ -1,7 +1,7 @@
-"""Runs a sweep on a Ray cluster from outside: as a job there, whose log is followed from here.
+"""Runs a sweep as a job on a Ray cluster and follows its log from this machine.
 
-The sweep file goes along with the job. Folders, files and ${variables} that it names are those of
-the cluster's machines.
+The job carries the sweep file. The folders, files and ${variables} in it are resolved on the
+cluster's machines.
 """
 
 import asyncio
@@ -23,29 +23,29 @@ from orchestrator.spec import read, resolve
 
 DEFAULT = "http://127.0.0.1:8265"
 SECRETS = ("WANDB_API_KEY", "HF_TOKEN")
-NO_PATHS = ("hub", "stand-ins", "timm", "random")
+NOT_PATHS = ("hub", "stand-ins", "timm", "random")
 
 
 class Detached(Exception):
-    """Nobody follows the job any more; it goes on. The message says how to follow it again."""
+    """The job is no longer followed, but goes on; the message says how to follow it again."""
 
 
-def submit(path: str, overrides: list[str], address: str | None) -> int:
-    """Run the sweep as a job, or find it running, and print its log until it ends.
+def submit(path: str, overrides: list[str], address: str | None) -> int | None:
+    """Start the sweep as a job, or find its running job, and print the log until the job ends.
 
-    address: the dashboard's; by default that of the environment, or DEFAULT.
+    address: of the dashboard; if empty, the environment's, else DEFAULT.
 
     Returns:
-        The exit code of `arc-sweep run` there; 130 if the job was stopped.
+        The exit code of `arc-sweep run` on the cluster; None if the job was stopped.
 
     Raises:
-        InputError: a sweep file that can't work there, or no cluster at the address.
-        Detached: on Ctrl-C, or when the connection is lost.
+        InputError: the sweep file can't work on the cluster, or the address has no cluster.
+        Detached: Ctrl-C was pressed, or the connection was lost.
     """
     raw = read(path, overrides)
     name = _check(raw, path)
     client, address = _connect(address)
-    from aiohttp import ClientError  # Ray's launcher brings it
+    from aiohttp import ClientError  # a dependency of ray[default]
 
     text = yaml.safe_dump(raw, sort_keys=False)
     try:
@@ -67,12 +67,12 @@ def submit(path: str, overrides: list[str], address: str | None) -> int:
 
 
 def _check(raw: dict[str, Any], where: str) -> str:
-    """Refuse here what would be refused there; returns the sweep's name."""
+    """Refuse here what the cluster would refuse; returns the sweep's name."""
     faults = []
-    here = copy.deepcopy(raw)  # with places that are no fault on this machine
-    for mapping, key, full in _paths(here):
+    local = copy.deepcopy(raw)  # with paths that are valid on this machine
+    for mapping, key, full in _paths(local):
         value = mapping.get(key, "results" if key == "storage" else None)
-        if isinstance(value, str) and value not in NO_PATHS:
+        if isinstance(value, str) and value not in NOT_PATHS:
             if not value.startswith(("/", "~", "${", "stand-ins/", "s3://", "gs://")):
                 faults.append(
                     f"{full} {value!r} is relative, but the sweep runs on the cluster: give the "
@@ -80,14 +80,14 @@ def _check(raw: dict[str, Any], where: str) -> str:
                     f"{where} or with --set {full}=..."
                 )
             mapping[key] = "random" if key == "weights" else "/"
-    spec = resolve(here, where)
+    spec = resolve(local, where)
     if faults:
         raise InputError("\n".join(faults))
     return spec.name
 
 
 def _paths(raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """What a sweep file may name by path: the mapping that has it, the key there, and in full."""
+    """Every entry that may hold a path: its mapping, its key there, and its full key."""
     yield raw, "storage", "storage"
     if isinstance(raw.get("data"), dict):
         yield raw["data"], "root", "data.root"
@@ -99,22 +99,22 @@ def _paths(raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
 
 
 def _connect(address: str | None) -> tuple[Any, str]:
-    """A client of the cluster's dashboard, and the dashboard's address."""
+    """A client of the cluster's dashboard, and its address."""
     from ray.job_submission import JobSubmissionClient
 
     asked = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"))
     address = next((one for one in asked if one), DEFAULT)
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers the environment to what it's told
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers it to its argument
     for part in ("", ".dashboard.modules.dashboard_sdk", ".dashboard.modules.job.sdk"):
-        logging.getLogger(f"ray{part}").setLevel(logging.WARNING)  # not each package it uploads
+        logging.getLogger(f"ray{part}").setLevel(logging.WARNING)  # else it logs every upload
     try:
         url = urlsplit(address)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError(f"expected an address such as {DEFAULT}")
         port = url.port or {"http": 80, "https": 443}[url.scheme]
-        socket.create_connection((url.hostname, port), timeout=10).close()  # Ray's has no end
+        socket.create_connection((url.hostname, port), timeout=10).close()  # Ray has no timeout
         return JobSubmissionClient(address), address
-    except Exception as error:  # many kinds: Ray passes on those of the libraries it uses
+    except Exception as error:  # Ray passes on errors of several libraries
         reason = " ".join(str(error).split())
         raise InputError(
             f"no Ray dashboard at {address}: {reason}; `ray dashboard cluster.yaml`, left running "
@@ -124,16 +124,16 @@ def _connect(address: str | None) -> tuple[Any, str]:
 
 
 def _running_or_new(client: Any, name: str, storage: str, text: str) -> str:
-    """The job that runs this sweep now, or a new one."""
-    ours = f"{name}-{_digest(storage)}-"
+    """The id of the job that runs this sweep now, or of a new one."""
+    prefix = f"{name}-{_digest(storage)}-"
     earlier = {
-        int(job.submission_id.removeprefix(ours)): job
+        int(job.submission_id.removeprefix(prefix)): job
         for job in client.list_jobs()
-        if job.submission_id and job.submission_id.startswith(ours)
+        if job.submission_id and job.submission_id.startswith(prefix)
     }
     for number, job in earlier.items():
         if not job.status.is_terminal():
-            running = f"{ours}{number}"
+            running = f"{prefix}{number}"
             if job.metadata.get("sweep") == _digest(text):
                 return running
             raise InputError(
@@ -143,7 +143,7 @@ def _running_or_new(client: Any, name: str, storage: str, text: str) -> str:
     with tempfile.TemporaryDirectory(prefix="arc-sweep-") as folder:
         (Path(folder) / f"{name}.yaml").write_text(text, encoding="utf-8")
         new: str = client.submit_job(
-            submission_id=f"{ours}{max(earlier, default=0) + 1}",
+            submission_id=f"{prefix}{max(earlier, default=0) + 1}",
             entrypoint=f"arc-sweep run {name}.yaml",
             metadata={"sweep": _digest(text)},
             runtime_env={
@@ -154,14 +154,14 @@ def _running_or_new(client: Any, name: str, storage: str, text: str) -> str:
     return new
 
 
-async def _follow(client: Any, job: str) -> int:
-    """Print the job's log from its beginning; returns the exit code when it ends."""
+async def _follow(client: Any, job: str) -> int | None:
+    """Print the job's whole log; returns its exit code when it ends, None if it was stopped."""
     async for lines in client.tail_job_logs(job):
         print(lines, end="", flush=True)
     while not (info := client.get_job_info(job)).status.is_terminal():
         await asyncio.sleep(0.2)
     if info.status == "STOPPED":
-        return 130
+        return None
     if info.driver_exit_code is None:
         raise InputError(f"job {job} could not run: {info.message}")
     code: int = info.driver_exit_code

@@ -69,10 +69,11 @@ def _submit(options: argparse.Namespace) -> int:
             "--json doesn't go with --submit: `arc-sweep leaderboard DIR --json` on the cluster"
         )
     try:
-        return submit(options.spec, options.overrides, options.submit)
+        code = submit(options.spec, options.overrides, options.submit)
     except Detached as detached:
         print(detached, file=sys.stderr)
         return INTERRUPTED
+    return INTERRUPTED if code is None else code
 
 
 def _print_places(console: "Console", place: str, ended: "Ended") -> None:

@@ -34,13 +34,13 @@ class Choice:
         return self.values[int(draws.random() * len(self.values))]
 
     def nearest(self, value: Value) -> Value:
-        """The value itself or, of numbers, the one nearest to it."""
+        """The value itself if it is a choice; else the nearest number, or the first name."""
         if value in self.values or isinstance(value, str):
             return value if value in self.values else self.values[0]
         return min(self.values, key=lambda own: abs(float(own) - value))
 
     def features(self, value: Value) -> list[float]:
-        """0..1 by the place of a number among the others; for names a 1 in the name's place."""
+        """A number's rank among the choices, scaled to 0..1; for names, a one-hot vector."""
         if any(isinstance(own, str) for own in self.values):
             return [float(value == own) for own in self.values] if len(self.values) > 1 else []
         place = sorted(self.values, key=float).index(value)
@@ -49,7 +49,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """A number between two bounds, uniform in itself or (log) in its logarithm."""
+    """A number between two bounds, uniformly distributed, or log-uniformly if `log`."""
 
     low: float
     high: float
@@ -61,18 +61,18 @@ class Range:
         return math.inf
 
     def nearest(self, value: Value) -> float:
-        """The value itself, or the bound that it lies beyond."""
+        """The value, clipped to the bounds."""
         return min(max(float(value), self.low), self.high)
 
     def features(self, value: Value) -> list[float]:
-        """0..1 by where it lies between the bounds, in its logarithm if that is how it is drawn."""
+        """The value scaled to 0..1 between the bounds, on a log scale if `log`."""
         low, high, at = self.low, self.high, float(value)
         if self.log:
             low, high, at = math.log(low), math.log(high), math.log(at)
         return [(at - low) / (high - low)]
 
     def sample(self, draws: random.Random) -> float:
-        """A value to 4 significant digits, from one draw: what is shown is what was run."""
+        """A value from one draw, rounded to 4 significant digits so that tables show it exactly."""
         if self.log:
             value = math.exp(draws.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -83,7 +83,7 @@ class Range:
 Dimension = Choice | Range
 Space = Mapping[str, Dimension]
 
-# Bounds that hold for any method: (lowest, whether it itself is allowed, highest excluded).
+# Bounds for any method: (lower bound, whether it is included, upper bound, excluded).
 _BOUNDS: dict[str, tuple[float, bool, float]] = {
     "rank": (1, True, math.inf),
     "tokens": (1, True, math.inf),
@@ -101,10 +101,10 @@ _WHOLE = ("rank", "tokens", "layers")
 def parse(name: str, raw: Any, options: Sequence[Value] = ()) -> Dimension:
     """A hyperparameter's dimension from its YAML value.
 
-    options: of a hyperparameter that chooses a variant of the method, what it may be.
+    options: the allowed values, if the hyperparameter chooses a variant of the method.
 
     Raises:
-        ValueError: it is none of the forms, or a value is outside the hyperparameter's range.
+        ValueError: the value has none of the forms, or lies outside the hyperparameter's bounds.
     """
     if options:
         if not any(raw is option or raw == option for option in options):
@@ -127,7 +127,7 @@ def parse(name: str, raw: Any, options: Sequence[Value] = ()) -> Dimension:
 
 
 def _form(raw: Any) -> tuple[Dimension, tuple[float, ...]]:
-    """A dimension of numbers, and those that bound it."""
+    """A dimension of numbers, and its values or its two bounds."""
     if _number(raw):
         return Choice((raw,)), (raw,)
     if isinstance(raw, list) and raw and all(_number(value) for value in raw):
@@ -157,7 +157,7 @@ def _number(raw: Any) -> bool:
 
 
 def _exponent_hint(raw: Any) -> str:
-    """YAML reads 1e-3 as text: say so, since everyone writes it."""
+    """A hint for numbers such as 1e-3, which YAML reads as text."""
     texts = raw if isinstance(raw, list) else [raw]
     if isinstance(raw, dict):
         texts = [x for bounds in raw.values() if isinstance(bounds, list) for x in bounds]
@@ -172,14 +172,14 @@ def _exponent_hint(raw: Any) -> str:
 
 
 def size(space: Space) -> float:
-    """How many configurations there are; infinite where a dimension is a range."""
+    """The number of configurations; infinite if a dimension is a range."""
     return math.prod(dimension.size for dimension in space.values())
 
 
 def random_configs(space: Space, seed: int, count: int) -> list[Config]:
-    """The first `count` random configurations of a study, or all that there are.
+    """The first `count` random configurations of a study, or the whole space if it is smaller.
 
-    Each has a generator of its own, so asking for more later begins with the same ones.
+    Each has its own generator, so a larger `count` only appends to the same sequence.
     """
     if size(space) <= count:
         return grid_configs(space)
@@ -194,10 +194,10 @@ def random_configs(space: Space, seed: int, count: int) -> list[Config]:
 
 
 def grid_configs(space: Space) -> list[Config]:
-    """Every combination of the choices.
+    """All combinations of the choices.
 
     Raises:
-        ValueError: a dimension is a range, which has no grid.
+        ValueError: a dimension is a range.
     """
     names = sorted(space)
     axes = []
@@ -212,7 +212,7 @@ def grid_configs(space: Space) -> list[Config]:
 
 
 def nearest_config(space: Space, config: Mapping[str, Value]) -> Config:
-    """The configuration of a space that is nearest to a (perhaps partial) one from elsewhere."""
+    """The configuration of a space that is nearest to another one, which may be partial."""
     found: Config = {}
     for name, dimension in sorted(space.items()):
         lowest = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
@@ -221,15 +221,15 @@ def nearest_config(space: Space, config: Mapping[str, Value]) -> Config:
 
 
 def features(space: Space, config: Mapping[str, Value]) -> list[float]:
-    """A configuration as a point of the unit cube; what is fixed has no coordinate."""
+    """A configuration as a point of the unit cube; a fixed hyperparameter has no coordinate."""
     return [x for name in sorted(space) for x in space[name].features(config[name])]
 
 
 def format_config(config: Mapping[str, Value]) -> str:
-    """A configuration in a line: `lr 0.003  rank 50`."""
+    """A configuration on one line: `lr 0.003  rank 50`."""
     return "  ".join(f"{name} {format_value(value)}" for name, value in config.items())
 
 
 def format_value(value: Value) -> str:
-    """A number in its shortest form, a name or a yes or no as it is."""
+    """A number in its shortest form; a name or a boolean unchanged."""
     return str(value) if isinstance(value, str | bool) else f"{value:g}"
