@@ -43,6 +43,13 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                         yield page.name, shlex.split(command)
 
 
+def commands_in_comments() -> Iterator[tuple[str, list[str]]]:
+    """The same of the lines that YAML files start with."""
+    for file in [*sorted(TOP.glob("sweeps/*.yaml")), *sorted(TOP.glob("cluster*.yaml"))]:
+        for line in re.findall(r"^# {3}(arc-sweep .+)$", file.read_text(), re.MULTILINE):
+            yield file.name, shlex.split(line, comments=True)
+
+
 def anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
@@ -86,8 +93,9 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 @pytest.mark.usefixtures("only_parsing")
 def test_commands_parse() -> None:
-    ours = [(page, words) for page, words in commands() if words[0] == "arc-sweep"]
-    assert {"README.md", "data.md", "cluster.md", "wandb.md"} <= {page for page, _ in ours}
+    named = [*commands(), *commands_in_comments()]
+    ours = [(page, words) for page, words in named if words[0] == "arc-sweep"]
+    assert {"README.md", "data.md", "cluster.yaml", "quickstart.yaml"} <= {page for page, _ in ours}
     for _, words in ours:
         with pytest.raises(_Parsed):  # an unknown option would end in SystemExit
             main(words[1:])
