@@ -1,0 +1,191 @@
+"""The typed spec of a sweep: every key of a sweep file, with its default and its bounds."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from arc_train.backbones import ARC_PICO, Backbone
+from arc_train.methods import METHODS, recommended
+from arc_train.tasks.cache import default_folder
+from arc_train.tasks.hub import Draw
+from orchestrator.search.space import Space, parse
+from orchestrator.store.remote import below, is_remote
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HalvingSpec(_Part):
+    """Rungs at epochs start, start * eta, ...; at each, the best 1/eta of a pack continue."""
+
+    start: int = Field(10, ge=1)
+    eta: int = Field(3, ge=2)
+
+
+class SearchSpec(_Part):
+    """How each study is searched. `space` overrides the methods' recommended spaces.
+
+    rounds: portfolio and tpe propose a study's trials in so many rounds and learn from each. With
+    more rounds a search needs fewer trials, but its packs are smaller.
+    """
+
+    algorithm: Literal["portfolio", "random", "grid", "tpe"] = "portfolio"
+    trials: int = Field(16, ge=1, le=100_000)
+    rounds: int = Field(2, ge=1)
+    halving: HalvingSpec | None = HalvingSpec()
+    space: dict[str, dict[str, Any]] = {}
+
+
+class TrainingSpec(_Part):
+    """The recipe of every trial (arc_train.training.Recipe)."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(32, ge=1)
+    warmup_epochs: float = Field(10, ge=0)
+    clip: float = Field(1.0, gt=0)
+
+
+class SelectionSpec(_Part):
+    """How a study's winner is selected.
+
+    revalidate: how many of the study's best trials are trained again to the last epoch under
+    `seeds` other seeds each; the best mean wins. 0: the search alone decides. Trials stopped at a
+    rung are not eligible, so turn halving off if too few others remain.
+    """
+
+    revalidate: int = Field(0, ge=0)
+    seeds: int = Field(2, ge=1)
+
+
+class FinalsSpec(_Part):
+    """The seeds under which each study's winner is refitted and tested once."""
+
+    seeds: list[int] = Field([0, 1, 2], min_length=1)
+
+
+class ProtocolSpec(_Part):
+    """How finals are trained and tested.
+
+    final_on: the images that a final trains on; the published FGVC numbers use `train`.
+    leak_meter: test finals after every epoch too, when selection is over, to show what "best epoch
+    on test" would have claimed.
+    """
+
+    final_on: Literal["train+val", "train"] = "train+val"
+    leak_meter: bool = False
+
+
+class DataSpec(_Part):
+    """Where images come from.
+
+    root: the folder that holds the tasks' folders; or hub, or stand-ins, or stand-ins/500 for at
+    most 500 images a split. cache: each node's cache of decoded images. draw, draw_seed: how images
+    are drawn from a data set of the hub, which has no list of the published ones
+    (arc_train.tasks.hub.Draw).
+    """
+
+    root: str | None = None
+    cache: str | None = None
+    normalise: Literal["backbone", "imagenet"] = "backbone"
+    draw: Literal["uniform", "stratified"] = "uniform"
+    draw_seed: int = Field(0, ge=0)
+
+
+class PackSpec(_Part):
+    """How large packs are.
+
+    size: the most trials in one pack. chunk: how many of them are fused at a time. memory: the GB
+    that a pack's trained weights, gradients and optimiser state may take, which limits packs of
+    methods that train much (full, partial).
+    """
+
+    size: int = Field(16, ge=1)
+    chunk: int = Field(8, ge=1)
+    memory: float = Field(8, gt=0)
+
+
+class ResourcesSpec(_Part):
+    """The resources that one pack requests from Ray, and its retries after a worker's death."""
+
+    cpu: float = Field(1, gt=0)
+    gpu: float = Field(0, ge=0)
+    max_failures: int = Field(2, ge=0)
+
+
+class WandbSpec(_Part):
+    """Where runs are logged. mode auto: online if there are credentials, else offline."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str | None = None
+    entity: str | None = None
+
+
+class BackboneSpec(_Part):
+    """A backbone given in full; a plain string in the sweep file is a timm model name."""
+
+    name: str
+    model: str
+    weights: str = "timm"
+    args: dict[str, Any] = {}
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def backbone(self) -> Backbone:
+        """This backbone as arc_train's value."""
+        if self.model == ARC_PICO.name:
+            return ARC_PICO
+        return Backbone(**self.model_dump())
+
+
+class Spec(_Part):
+    """A sweep."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    tasks: list[str] = Field(min_length=1)
+    methods: list[str] = Field(min_length=1)
+    backbones: list[BackboneSpec] = Field(min_length=1)
+    seed: int = Field(0, ge=0)
+    search: SearchSpec = SearchSpec()
+    selection: SelectionSpec = SelectionSpec()
+    training: TrainingSpec = TrainingSpec()
+    finals: FinalsSpec = FinalsSpec()
+    protocol: ProtocolSpec = ProtocolSpec()
+    data: DataSpec = DataSpec()
+    pack: PackSpec = PackSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    wandb: WandbSpec = WandbSpec()
+    storage: str = "results"
+
+    def space(self, method: str) -> Space:
+        """The method's recommended space with this sweep's overrides."""
+        raw = {**recommended(method).space, **self.search.space.get(method, {})}
+        options = METHODS[method].options
+        return {name: parse(name, value, options.get(name, ())) for name, value in raw.items()}
+
+    def backbone(self, name: str) -> Backbone:
+        """The sweep's backbone of this name, as results have it."""
+        return next(entry for entry in self.backbones if entry.name == name).backbone()
+
+    @property
+    def place(self) -> str:
+        """The sweep's folder, `<storage>/<name>`, or the same as a URI in object storage."""
+        if is_remote(self.storage):
+            return below(self.storage, self.name)
+        return str(Path(self.storage).expanduser() / self.name)
+
+    @property
+    def data_root(self) -> Path | None:
+        """The folder that holds the tasks' folders."""
+        return Path(self.data.root).expanduser() if self.data.root else None
+
+    @property
+    def draw(self) -> Draw:
+        """How images are drawn from data sets without lists."""
+        return Draw(self.data.draw == "stratified", self.data.draw_seed)
+
+    @property
+    def cache_folder(self) -> Path:
+        """The node's cache of decoded images."""
+        return Path(self.data.cache).expanduser() if self.data.cache else default_folder()
