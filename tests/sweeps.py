@@ -1,21 +1,22 @@
 """A sweep file in a folder of its own, the command run on it, and what must be true of it."""
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
+from orchestrator.cli import main
+from tests.gate import Gate
 from tests.wandb_files import runs
 
 SPEC: dict[str, Any] = {
@@ -56,28 +57,36 @@ class Sweep:
         self.spec = spec
         self.file.write_text(yaml.safe_dump(dict(spec)))
 
-    def start(self, *more: str) -> subprocess.Popen[str]:
-        name, value = self.token.split("=")
+    def start(
+        self, *more: str, gate: Gate | None = None, at: str = "first epoch"
+    ) -> subprocess.Popen[str]:
+        """The command as a process with a cluster of its own; its packs wait at the gate."""
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        if gate:
+            environment |= gate.environment(at)
         return subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli", "run", str(self.file), *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, name: value},
+            env=environment | dict([self.token.split("=")]),
         )
 
     def run(self, *more: str) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr of the command run to its end."""
-        process = self.start(*more)
-        out, err = process.communicate(timeout=400)
-        return process.returncode, out, err
+        """Exit code, stdout, stderr of the command, run to its end in this process."""
+        return _main("run", str(self.file), *more)
 
     def status(self) -> dict[str, Any]:
         """What `arc-sweep status` says."""
-        command = [sys.executable, "-m", "orchestrator.cli", "status", str(self.folder), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        state: dict[str, Any] = json.loads(done.stdout)
+        _, out, _ = _main("status", str(self.folder), "--json")
+        state: dict[str, Any] = json.loads(out)
         return state
+
+    def stop(self) -> None:
+        """Kill what is left of it."""
+        for process in processes(self.token):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process.name), signal.SIGKILL)
 
     def results(self) -> dict[str, dict[str, Any]]:
         files = self.folder.glob("trials/*.json")
@@ -106,15 +115,12 @@ class Sweep:
         assert logged == dict.fromkeys(self.results(), 1)
         assert len(written) == len(logged) + 1
 
-    def kill_workers(self) -> int:
-        """Kill the processes of this sweep that train; returns how many."""
-        killed = 0
-        for process in processes(self.token):
-            with contextlib.suppress(OSError):
-                if b"PackWorker" in (process / "cmdline").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
-                    killed += 1
-        return killed
+
+def _main(*arguments: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(list(arguments))
+    return code, out.getvalue(), err.getvalue()
 
 
 def processes(token: str) -> Iterator[Path]:
@@ -123,15 +129,6 @@ def processes(token: str) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if token.encode() in (process / "environ").read_bytes():
                 yield process
-
-
-def wait_until(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 240
-    while not happened():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"it ended before it could be disturbed: {process.communicate()}")
-        time.sleep(0.02)
 
 
 def outcome(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

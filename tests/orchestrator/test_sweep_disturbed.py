@@ -1,24 +1,39 @@
-"""Sweeps that are disturbed: drivers and workers killed, interrupted, two in one folder."""
+"""Sweeps that are disturbed: drivers and workers killed, interrupted, two in one folder.
+
+Packs wait at a gate after their first epoch, so nothing is over before it is disturbed.
+"""
 
 import signal
+import subprocess
 from collections import Counter
 
 import pytest
 
-from tests.sweeps import TRIALS, Sweep, outcome, wait_until
+from tests.gate import Gate, wait_until
+from tests.sweeps import TRIALS, Sweep, outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
 
+def until_written(sweep: Sweep, count: int, gate: Gate, process: subprocess.Popen[str]) -> None:
+    """Let packs go on, one by one, until so many results lie there and one more pack waits."""
+    wait_until(gate.held, process)
+    while len(sweep.written()) < count:
+        gate.release(gate.held()[0])
+        wait_until(gate.held, process)
+
+
 def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
-    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
+    sweep: Sweep, gate: Gate, undisturbed: tuple[Sweep, tuple[int, str, str]]
 ) -> None:
     for count in (1, 8):
-        process = sweep.start()
-        wait_until(process, lambda count=count: len(sweep.written()) >= count)
+        process = sweep.start(gate=gate)
+        until_written(sweep, count, gate, process)
         process.kill()
         process.communicate()
+        gate.forget()
     before = sweep.written()
+    assert 8 <= len(before) < TRIALS
     code, _, _ = sweep.run()
     assert code == 0
     results = sweep.check_complete()
@@ -26,7 +41,7 @@ def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
     assert outcome(results) == outcome(undisturbed[0].results())
 
 
-def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
+def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep, gate: Gate) -> None:
     """Rounds, revalidation and a killed driver: each study ends with all its stages, once."""
     sweep.write(
         {
@@ -37,8 +52,8 @@ def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
             "finals": {"seeds": [0]},
         }
     )
-    process = sweep.start()
-    wait_until(process, lambda: len(sweep.written()) >= 5)
+    process = sweep.start(gate=gate)
+    until_written(sweep, 5, gate, process)
     process.kill()
     process.communicate()
     before = sweep.written()
@@ -56,12 +71,12 @@ def test_a_search_that_learns_goes_on_from_its_results(sweep: Sweep) -> None:
 
 
 def test_ctrl_c_leaves_a_resumable_folder(
-    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
+    sweep: Sweep, gate: Gate, undisturbed: tuple[Sweep, tuple[int, str, str]]
 ) -> None:
-    process = sweep.start()
-    wait_until(process, lambda: len(sweep.written()) >= 2)
+    process = sweep.start(gate=gate)
+    until_written(sweep, 2, gate, process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "the same command goes on" in err
@@ -71,25 +86,36 @@ def test_ctrl_c_leaves_a_resumable_folder(
     assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
 
 
+@pytest.mark.parametrize("at", ["first epoch", "start"])
 def test_a_killed_worker_is_replaced_and_goes_on(
-    sweep: Sweep, undisturbed: tuple[Sweep, tuple[int, str, str]]
+    sweep: Sweep, gate: Gate, undisturbed: tuple[Sweep, tuple[int, str, str]], at: str
 ) -> None:
-    process = sweep.start()
-    wait_until(process, lambda: list(sweep.folder.glob("packs/*.ckpt")) and sweep.kill_workers())
-    process.communicate(timeout=400)
+    """A worker is killed in training, from its checkpoint on, or between two packs."""
+    process = sweep.start(gate=gate, at=at)
+    wait_until(gate.held, process)
+    (first, *_) = gate.held()
+    if at == "start":  # that is a new worker's; the next pack on it is what we are after
+        gate.release(first)
+        again = lambda: [h for h in gate.held() if h.process == first.process]  # noqa: E731
+        wait_until(again, process)
+        (first,) = again()
+    else:
+        assert (sweep.folder / f"packs/{first.pack}.ckpt").exists()
+    first.kill()
+    gate.open()
+    process.communicate()
     assert process.returncode == 0
     assert outcome(sweep.check_complete()) == outcome(undisturbed[0].results())
 
 
-def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(sweep: Sweep) -> None:
-    process = sweep.start("--set", "resources.max_failures=0")
-
-    def failed() -> bool:
-        sweep.kill_workers()
-        return any(result["status"] == "failed" for result in sweep.results().values())
-
-    wait_until(process, failed)
-    out, _ = process.communicate(timeout=400)
+def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(
+    sweep: Sweep, gate: Gate
+) -> None:
+    process = sweep.start("--set", "resources.max_failures=0", gate=gate)
+    wait_until(gate.held, process)
+    gate.held()[0].kill()
+    gate.open()
+    out, _ = process.communicate()
     assert process.returncode == 1
     statuses = Counter(result["status"] for result in sweep.results().values())
     assert statuses["failed"] > 0
@@ -98,9 +124,9 @@ def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(sweep: Sw
     sweep.check_complete()
 
 
-def test_two_drivers_never_work_in_one_folder(sweep: Sweep) -> None:
-    process = sweep.start("--set", "training.epochs=60")  # long enough for what follows
-    wait_until(process, lambda: len(sweep.written()) >= 1)
+def test_two_drivers_never_work_in_one_folder(sweep: Sweep, gate: Gate) -> None:
+    process = sweep.start(gate=gate)
+    until_written(sweep, 1, gate, process)
     code, _, err = sweep.run()
     assert code == 2
     assert "another arc-sweep run is working in" in err
@@ -108,7 +134,7 @@ def test_two_drivers_never_work_in_one_folder(sweep: Sweep) -> None:
     assert state["running"]
     assert sum(state["statuses"].values()) > 0
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate()
     assert process.returncode == 130
     state = sweep.status()
     assert not state["running"]

@@ -1,0 +1,46 @@
+"""Holds packs for tests. (Python runs this in every process that has this folder on PYTHONPATH.)
+
+A pack that has one epoch behind it, its results written, its checkpoint saved, its report with the
+driver, writes its process and host into a file in HELD_PACKS and waits until that file is gone.
+With HELD_AT=start it waits before it is built instead. See tests/gate.py for the other side.
+"""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from wrapt import patch_function_wrapper, when_imported
+
+
+def _hold(pack: str) -> None:
+    folder, me = (
+        Path(os.environ["HELD_PACKS"]),
+        {"host": socket.gethostname(), "process": os.getpid()},
+    )
+    file, scratch = folder / pack, folder / ".{host}.{process}".format(**me)
+    try:
+        scratch.write_text(json.dumps(me))
+        scratch.rename(file)
+    except FileNotFoundError:  # the gate is open
+        return
+    while file.exists():
+        time.sleep(0.02)
+
+
+@when_imported("orchestrator.cluster.worker")
+def _wrap(worker: Any) -> None:
+    @patch_function_wrapper(worker, "RunningPack.__init__")
+    def init(wrapped: Any, pack: Any, arguments: Any, named: Any) -> None:
+        if os.environ.get("HELD_AT") == "start":
+            _hold(arguments[1].id)
+        wrapped(*arguments, **named)
+
+    @patch_function_wrapper(worker, "RunningPack.advance")
+    def advance(wrapped: Any, pack: Any, arguments: Any, named: Any) -> dict[str, Any]:
+        if os.environ.get("HELD_AT") != "start" and pack.run.epoch == 1:
+            _hold(pack.plan.id)
+        report: dict[str, Any] = wrapped(0)  # an epoch to a step: the driver hears of each
+        return report
