@@ -11,19 +11,41 @@ import pytest
 from PIL import Image
 
 from arc_train.tasks.catalog import catalog, groups
-from orchestrator.cli import main
+from orchestrator.cli import COMMANDS, main
 
 
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys, contextlib\n"
-        "from orchestrator.cli import main\n"
-        "with contextlib.suppress(SystemExit): main(['run', '--help'])\n"
+        "from orchestrator.cli import COMMANDS, main\n"
+        "for command in ([], *([name] for name in COMMANDS)):\n"
+        "    with contextlib.suppress(SystemExit): main([*command, '--help'])\n"
         "print([m for m in ('torch', 'ray', 'wandb', 'timm', 'rich') if m in sys.modules])"
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+    printed = " ".join(done.stdout.split())
+    for name, summary in COMMANDS.items():
+        assert f"usage: arc-sweep {name} [-h]" in printed
+        assert f"{name} {summary}" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["plna"], "invalid choice: 'plna'"),
+        (["status"], "the following arguments are required: DIR"),
+        (["data"], "the following arguments are required: ACTION"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_missing(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(words)
+    assert message in capsys.readouterr().err
 
 
 def test_tasks_and_methods_as_json(capsys: pytest.CaptureFixture[str]) -> None:
