@@ -61,32 +61,8 @@ def resolve(raw: Mapping[str, Any], where: str) -> Spec:
     Raises:
         InputError: as `load`.
     """
-    data: dict[str, Any] = dict(raw)
     faults: list[str] = []
-    for key in ("tasks", "methods", "backbones"):
-        if isinstance(data.get(key), str):
-            data[key] = [data[key]]
-    if "backbone" in data and "backbones" not in data:
-        data["backbones"] = [data.pop("backbone")]
-    data.setdefault("backbones", [DEFAULT_BACKBONE])
-    data["storage"], fault = _with_environment(data.get("storage", "results"), "storage")
-    faults += fault
-    if isinstance(data.get("data"), dict):
-        data["data"] = dict(data["data"])
-        for key in ("root", "cache"):
-            data["data"][key], fault = _with_environment(data["data"].get(key), f"data.{key}")
-            faults += fault
-    if isinstance(data.get("tasks"), list):
-        data["tasks"], fault = _tasks(data["tasks"])
-        faults += fault
-    if isinstance(data.get("methods"), list):
-        for i, method in enumerate(data["methods"]):
-            if not isinstance(method, str) or method not in METHODS:
-                faults.append(unknown("method", method, f"methods[{i}]", METHODS))
-        faults += duplicates(data["methods"], "methods")
-    if isinstance(data["backbones"], list):
-        data["backbones"], fault = _backbones(data["backbones"])
-        faults += fault
+    data = _expand(raw, faults)
     try:
         spec = Spec.model_validate(data)
     except ValidationError as error:
@@ -104,10 +80,38 @@ def dump(spec: Spec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
 
 
-def _tasks(names: list[Any]) -> tuple[list[Any], list[str]]:
-    """The tasks with groups expanded; and faults."""
+def _expand(raw: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    """The mapping that Spec validates: names in lists, groups as tasks, variables as values."""
+    data = dict(raw)
+    for key in ("tasks", "methods", "backbones"):
+        if isinstance(data.get(key), str):
+            data[key] = [data[key]]
+    if "backbone" in data and "backbones" not in data:
+        data["backbones"] = [data.pop("backbone")]
+    data.setdefault("backbones", [DEFAULT_BACKBONE])
+    data["storage"] = _fill_in(data.get("storage", "results"), "storage", faults)
+    if isinstance(data.get("data"), dict):
+        data["data"] = dict(data["data"])
+        for key in ("root", "cache"):
+            data["data"][key] = _fill_in(data["data"].get(key), f"data.{key}", faults)
+    if isinstance(data.get("tasks"), list):
+        data["tasks"] = _expand_groups(data["tasks"], faults)
+    if isinstance(data.get("methods"), list):
+        for i, method in enumerate(data["methods"]):
+            if not isinstance(method, str) or method not in METHODS:
+                faults.append(unknown("method", method, f"methods[{i}]", METHODS))
+        faults += duplicates(data["methods"], "methods")
+    if isinstance(data["backbones"], list):
+        places = [f"backbones[{i}]" for i in range(len(data["backbones"]))]
+        entries = zip(data["backbones"], places, strict=True)
+        data["backbones"] = [_expand_backbone(entry, place, faults) for entry, place in entries]
+        labels = [entry.get("name") for entry in data["backbones"] if isinstance(entry, dict)]
+        faults += duplicates(labels, "backbones")
+    return data
+
+
+def _expand_groups(names: list[Any], faults: list[str]) -> list[Any]:
     tasks: list[Any] = []
-    faults = []
     for i, name in enumerate(names):
         if isinstance(name, str) and name in groups():
             tasks += [task for task in groups()[name] if task not in tasks]
@@ -115,41 +119,40 @@ def _tasks(names: list[Any]) -> tuple[list[Any], list[str]]:
         tasks.append(name)
         if not isinstance(name, str) or name not in catalog():
             faults.append(unknown("task", name, f"tasks[{i}]", [*catalog(), *groups()]))
-    return tasks, faults + duplicates(tasks, "tasks")
+    faults += duplicates(tasks, "tasks")
+    return tasks
 
 
-def _backbones(entries: list[Any]) -> tuple[list[Any], list[str]]:
-    """The backbones as mappings with a name, a model and a path of weights; and faults."""
-    resolved: list[Any] = []
-    faults = []
-    for i, entry in enumerate(entries):
-        where = f"backbones[{i}]"
-        if isinstance(entry, str):
-            if entry == ARC_PICO.name:
-                # Written as its name, so that a sweep's spec.yaml holds no path of a machine.
-                resolved.append({"name": ARC_PICO.name, "model": ARC_PICO.name})
-                continue
-            entry = {"name": entry, "model": entry}
-        elif isinstance(entry, dict):
-            entry = dict(entry)
-            if "model" in entry:
-                entry.setdefault("name", entry["model"])
-            elif "name" in entry:
-                entry["model"] = entry["name"]
-            weights = entry.get("weights", "timm")
-            entry["weights"], fault = _with_environment(weights, f"{where}.weights")
-            faults += fault
-            if isinstance(entry["weights"], str) and entry["weights"] not in ("timm", "random"):
-                path = Path(entry["weights"]).expanduser()
-                entry["weights"] = str(path.resolve())
-                if not fault and not path.is_file():
-                    faults.append(f"no weights file {path} at {where}.weights")
-        model = entry.get("model") if isinstance(entry, dict) else None
-        if isinstance(model, str) and model != ARC_PICO.name and not timm_knows(model):
-            faults.append(unknown("backbone", model, where, backbone_names(), list_all=False))
-        resolved.append(entry)
-    labels = [entry.get("name") for entry in resolved if isinstance(entry, dict)]
-    return resolved, faults + duplicates(labels, "backbones")
+def _expand_backbone(entry: Any, place: str, faults: list[str]) -> Any:
+    """A backbone as a mapping with its name, its timm model and the path of its weights."""
+    if entry == ARC_PICO.name:
+        # The name stands for the embedded weights, so that spec.yaml holds no path of a machine.
+        return {"name": ARC_PICO.name, "model": ARC_PICO.name}
+    if isinstance(entry, str):
+        entry = {"name": entry, "model": entry}
+    elif isinstance(entry, dict):
+        entry = dict(entry)
+        if "model" in entry:
+            entry.setdefault("name", entry["model"])
+        elif "name" in entry:
+            entry["model"] = entry["name"]
+        entry["weights"] = _expand_weights(entry.get("weights", "timm"), f"{place}.weights", faults)
+    model = entry.get("model") if isinstance(entry, dict) else None
+    if isinstance(model, str) and model != ARC_PICO.name and not timm_knows(model):
+        faults.append(unknown("backbone", model, place, backbone_names(), list_all=False))
+    return entry
+
+
+def _expand_weights(weights: Any, key: str, faults: list[str]) -> Any:
+    """`timm`, `random`, or the absolute path of a file."""
+    before = len(faults)
+    weights = _fill_in(weights, key, faults)
+    if not isinstance(weights, str) or weights in ("timm", "random"):
+        return weights
+    path = Path(weights).expanduser()
+    if len(faults) == before and not path.is_file():
+        faults.append(f"no weights file {path} at {key}")
+    return str(path.resolve())
 
 
 def _combinations(spec: Spec) -> list[str]:
@@ -191,17 +194,16 @@ def _combinations(spec: Spec) -> list[str]:
     return faults
 
 
-def _with_environment(value: Any, key: str) -> tuple[Any, list[str]]:
-    """A value in which ${NAME} is replaced from the environment; and faults."""
+def _fill_in(value: Any, key: str, faults: list[str]) -> Any:
+    """A text with each ${NAME} replaced from the environment."""
     if not isinstance(value, str):
-        return value, []
-    names = re.findall(r"\$\{(\w+)\}", value)
-    faults = [
+        return value
+    faults += [
         f"environment variable {name} is not set, found {value!r} at {key}"
-        for name in names
+        for name in re.findall(r"\$\{(\w+)\}", value)
         if name not in os.environ
     ]
-    return re.sub(r"\$\{(\w+)\}", lambda m: os.environ.get(m[1], m[0]), value), faults
+    return re.sub(r"\$\{(\w+)\}", lambda m: os.environ.get(m[1], m[0]), value)
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
