@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
@@ -24,9 +24,10 @@ from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, search_data
 from arc_train.training import Halving, Images, PackRun, Recipe
-from orchestrator.search.selection import select
+from orchestrator.search.selection import Candidate, select
 from orchestrator.search.space import random_configs
 from orchestrator.spec import load
+from orchestrator.store.result import Status
 
 
 class Way(NamedTuple):
@@ -46,10 +47,22 @@ def walk(run: PackRun, members: Sequence[Member]) -> Way:
     while not run.done:
         outcomes += run.run_epoch()
     seconds = time.perf_counter() - started
-    best = select({**vars(o), "kind": "search", "config": configs[o.id]} for o in outcomes)
-    if best is None:
+    best = select(
+        Candidate(
+            outcome.id,
+            "search",
+            configs[outcome.id],
+            0,
+            cast(Status, outcome.status),
+            outcome.val_accuracy,
+            outcome.val_loss,
+            outcome.trainable_params,
+        )
+        for outcome in outcomes
+    )
+    if best is None or best.val_accuracy is None:
         raise SystemExit("every trial diverged")
-    return Way(sum(o.epochs_run for o in outcomes), seconds, best["val_accuracy"], best["id"])
+    return Way(sum(o.epochs_run for o in outcomes), seconds, best.val_accuracy, best.id)
 
 
 def mean(ways: Sequence[Way], name: str) -> float:

@@ -23,9 +23,8 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.search.replay import Cell, choose, read, related
-from orchestrator.search.selection import select
-from orchestrator.store.folder import Result
+from orchestrator.search.replay import Cell, accuracy_of, choose, read, related
+from orchestrator.search.selection import Candidate, select
 
 SEARCHES = (("portfolio", 2), ("portfolio", 8), ("random", 1))  # and their rounds
 RANDOM_SEEDS = 20
@@ -80,22 +79,22 @@ def trained_again(table: list[Cell], cell: Cell, algorithm: str, rounds: int) ->
     return fmean(twin(cell, won) - twin(cell, best) for won in found if won)
 
 
-def twin(cell: Cell, trial: Result) -> float:
+def twin(cell: Cell, trial: Candidate) -> float:
     """Validation accuracy of the trial that differs in weight decay alone."""
-    (other,) = (t for t in cell.trials if key(t) == key(trial) and t["config"] != trial["config"])
-    return float(other["val_accuracy"])
+    (other,) = (t for t in cell.trials if key(t) == key(trial) and t.config != trial.config)
+    return accuracy_of(other)
 
 
-def key(trial: Result) -> str:
+def key(trial: Candidate) -> str:
     """A configuration but for its weight decay."""
-    return json.dumps({k: v for k, v in trial["config"].items() if k != "weight_decay"})
+    return json.dumps({k: v for k, v in trial.config.items() if k != "weight_decay"})
 
 
 def pairs_of(cell: Cell) -> Pairs:
     """Validation accuracies [N, 2] of the configurations but for weight decay."""
     found: dict[str, list[float]] = defaultdict(list)
     for trial in cell.trials:
-        found[key(trial)].append(trial["val_accuracy"])
+        found[key(trial)].append(accuracy_of(trial))
     wrong = [config for config, values in found.items() if len(values) != 2]
     if wrong:
         raise SystemExit(f"{cell.method} on {cell.task}: no pair of weight decays at {wrong[0]}")

@@ -14,11 +14,12 @@ from arc_train.errors import InputError
 from arc_train.pack import OPTIMISER
 from arc_train.tasks.cache import transform
 from arc_train.tasks.catalog import catalog
-from orchestrator.plan import Study, studies
-from orchestrator.search.selection import finals, select
+from orchestrator.plan import studies
+from orchestrator.search.selection import Candidate, finals, select
 from orchestrator.search.space import format_config
 from orchestrator.spec import Spec, load
-from orchestrator.store.folder import Result, SweepFolder, write_atomically
+from orchestrator.store.folder import SweepFolder, write_atomically
+from orchestrator.store.result import Result, Study, plain_result
 
 
 @dataclass(frozen=True)
@@ -42,23 +43,23 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
     spec = load(sweep.resolved_spec())
     chosen = _study(spec, study)
     final = _final(spec, sweep, chosen, seed)
-    adapter = load_file(sweep.adapter(final["id"]))
+    adapter = load_file(sweep.adapter(final.id))
     backbone = spec.backbone(chosen.backbone)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if folded:
             _write_folded(spec, backbone, final, adapter, out)
         else:
-            source = sweep.adapter(final["id"])
+            source = sweep.adapter(final.id)
             write_atomically(out / "adapter.safetensors", source.read_bytes())
-            about = {**final, "backbone": asdict(backbone)}
+            about = {**plain_result(final), "backbone": asdict(backbone)}
             write_atomically(out / "adapter.json", json.dumps(about, indent=1).encode())
     except OSError as error:
         raise InputError(f"can't write {out}: {error.strerror}") from error
-    config = format_config(final["config"])
+    config = format_config(final.config)
     kind = "plain timm model" if folded else "adapter"
-    what = f"{kind} of {chosen}, {config}, seed {final['seed']}"
-    return Exported(out, f"{what}, test accuracy {final['test_accuracy']:.1f} %")
+    what = f"{kind} of {chosen}, {config}, seed {final.seed}"
+    return Exported(out, f"{what}, test accuracy {final.test_accuracy:.1f} %")
 
 
 def _study(spec: Spec, name: str) -> Study:
@@ -72,8 +73,8 @@ def _study(spec: Spec, name: str) -> Study:
 
 def _final(spec: Spec, sweep: SweepFolder, study: Study, seed: int | None) -> Result:
     """The winner's final under the seed, or under the first one that there is."""
-    own = [result for result in sweep.results().values() if Study.of(result) == study]
-    by_seed = {result["seed"]: result for result in finals(own, select(own))}
+    own = [result for result in sweep.results().values() if result.study == study]
+    by_seed = {final.seed: final for final in finals(own, select(map(Candidate.of, own)))}
     if not by_seed:
         raise InputError(f"study {study} has no finished final yet: run the sweep to its end")
     if seed is None:
@@ -89,16 +90,16 @@ def _write_folded(
 ) -> None:
     model = backbones.build(backbone)
     mean, std = backbones.statistics(backbone, model, spec.data.normalise)
-    task = catalog()[final["task"]]
+    task = catalog()[final.task]
     before = set(model.state_dict())
-    hyper = {k: v for k, v in final["config"].items() if k not in OPTIMISER}
-    adapted = adapt(model, final["method"], task.classes, **hyper).eval()
+    hyper: dict[str, Any] = {k: v for k, v in final.config.items() if k not in OPTIMISER}
+    adapted = adapt(model, final.method, task.classes, **hyper).eval()
     load_adapter(adapted, adapter)
     try:
         plain = fold(adapted)
     except NotFoldable as error:
         raise InputError(
-            f"{final['method']} can't be folded: {error}; export it without --fold"
+            f"{final.method} can't be folded: {error}; export it without --fold"
         ) from error
     arguments = dict(backbone.args)
     if any(name.endswith("attn.qkv.bias") for name in set(plain.state_dict()) - before):

@@ -10,73 +10,14 @@ from arc_train.methods.counts import trained
 from arc_train.seeding import seed_of
 from arc_train.training import Halving
 from orchestrator.search.searchers import LEARNING
-from orchestrator.search.space import Config, size
+from orchestrator.search.space import size
 from orchestrator.spec import Spec
+from orchestrator.store.pack import PackKind, PackPlan, Trial
+from orchestrator.store.result import Config, Study
 
 # float32: the weight, its gradient, two moments of AdamW.
 BYTES_PER_WEIGHT = 16
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, order=True)
-class Study:
-    """One hyperparameter-search problem."""
-
-    backbone: str
-    method: str
-    task: str
-
-    @staticmethod
-    def of(result: Mapping[str, Any]) -> "Study":
-        """The study that a trial's result belongs to."""
-        return Study(result["backbone"], result["method"], result["task"])
-
-    def __str__(self) -> str:
-        return f"{self.backbone}/{self.method}/{self.task}"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration to train, with everything that its draws are seeded by.
-
-    seed: initialisation and dropout. order_seed: order of the batches.
-    """
-
-    id: str
-    config: Config
-    seed: int
-    init_seed: int
-    order_seed: int
-
-
-@dataclass(frozen=True)
-class PackPlan:
-    """Trials of one study that train together: what one Ray Tune trial runs."""
-
-    id: str
-    kind: str
-    study: Study
-    trials: tuple[Trial, ...]
-
-    def about(self, trial: Trial) -> dict[str, Any]:
-        """What the result of one of its trials says whatever comes of it."""
-        return {
-            "id": trial.id,
-            "kind": "final" if self.kind == "final" else "search",
-            **asdict(self.study),
-            "config": trial.config,
-            "seed": trial.seed,
-        }
-
-    def record(self) -> dict[str, Any]:
-        """As plain data, for the pack's file and for the worker."""
-        return asdict(self)
-
-    @staticmethod
-    def of(record: Mapping[str, Any]) -> "PackPlan":
-        """From plain data."""
-        trials = tuple(Trial(**trial) for trial in record["trials"])
-        return PackPlan(record["id"], record["kind"], Study(**record["study"]), trials)
 
 
 @dataclass(frozen=True)
@@ -166,7 +107,7 @@ def final_trials(spec: Spec, study: Study, identity: Identity, config: Config) -
     ]
 
 
-def pack(kind: str, study: Study, trials: Sequence[Trial]) -> PackPlan:
+def pack(kind: PackKind, study: Study, trials: Sequence[Trial]) -> PackPlan:
     """A pack named by its trials."""
     digest = hashlib.sha256("|".join(trial.id for trial in trials).encode()).hexdigest()
     return PackPlan(digest[:16], kind, study, tuple(trials))
@@ -195,12 +136,9 @@ def halving(spec: Spec) -> Halving | None:
 
 
 def trial_id(
-    spec: Spec, study: Study, identity: Identity, kind: str, config: Config, seed: int
+    spec: Spec, study: Study, identity: Identity, kind: PackKind, config: Config, seed: int
 ) -> str:
-    """16 hex digits of everything that determines the trial's result.
-
-    kind: search, revalidate or final.
-    """
+    """16 hex digits of everything that determines the trial's result."""
     halving = spec.search.halving
     determined_by: dict[str, Any] = {
         "kind": kind,

@@ -19,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cost.forecast import Forecast
-from orchestrator.plan import PackPlan, Study
+from orchestrator.search.selection import Candidate, rank
 from orchestrator.search.space import format_config
 from orchestrator.search.studies import SweepSearch
-from orchestrator.store.folder import Result
+from orchestrator.store.pack import PackPlan
+from orchestrator.store.result import Result, Study
 
 ROWS = 14
 
@@ -33,7 +34,7 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._running: dict[str, tuple[PackPlan, Mapping[str, Any]]] = {}
-        self._best: dict[Study, Result] = {}
+        self._best: dict[Study, Candidate] = {}
         self._tested: dict[Study, list[float]] = {}
         self._counts: Counter[str] = Counter()
         self._images = 0
@@ -132,16 +133,16 @@ class Progress:
 
     def _ended(self, plan: PackPlan, results: list[Result]) -> None:
         for result in results:
-            self._counts[result["status"]] += 1
-            if result["status"] != "done":
+            self._counts[result.status] += 1
+            if result.status != "done":
                 continue
             if plan.kind == "final":
-                if result["test_accuracy"] is not None:
-                    self._tested.setdefault(plan.study, []).append(result["test_accuracy"])
+                if result.test_accuracy is not None:
+                    self._tested.setdefault(plan.study, []).append(result.test_accuracy)
                 continue
-            best = self._best.get(plan.study)
-            if best is None or result["val_accuracy"] > best["val_accuracy"]:
-                self._best[plan.study] = result
+            trial, best = Candidate.of(result), self._best.get(plan.study)
+            if best is None or rank(trial)[0] < rank(best)[0]:
+                self._best[plan.study] = trial
 
     def _score(self, study: Study) -> str:
         """A study's state: its best trial so far, or the mean of its finals."""
@@ -149,8 +150,8 @@ class Progress:
             seeds = f"{len(tested)} seed{'s' * (len(tested) > 1)}"
             return f"test {fmean(tested):.1f} % ({seeds})"
         if best := self._best.get(study):
-            config = format_config(best["config"])
-            return f"val {best['val_accuracy']:.1f} %  ({config})"
+            config = format_config(best.config)
+            return f"val {best.val_accuracy:.1f} %  ({config})"
         return ""
 
     def _line(self, plan: PackPlan) -> None:

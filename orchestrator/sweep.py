@@ -21,12 +21,14 @@ from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
 from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.work import task_sizes
-from orchestrator.plan import Identity, PackPlan, studies
+from orchestrator.plan import Identity, studies
 from orchestrator.progress import Progress
 from orchestrator.search.selection import metered_alike
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, dump
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.pack import PackPlan
+from orchestrator.store.result import Result
 from orchestrator.tracking.tracker import Tracker, has_credentials, resolve_mode
 
 # What may not change in a sweep's folder: results made otherwise can't stand in one table.
@@ -79,7 +81,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
         results = folder.results()
         statuses: dict[str, int] = {}
         for result in results.values():
-            statuses[result["status"]] = statuses.get(result["status"], 0) + 1
+            statuses[result.status] = statuses.get(result.status, 0) + 1
         trained = sum(1 for trial in results if before.get(trial) != results[trial])
         return Ended(folder.path, board, statuses, trained, interrupted, problem or tracker.problem)
 
@@ -167,15 +169,15 @@ def _tune(
         ended = [folder.result(trial) for trial in report["ended"]]
         for result in ended:
             if result is not None:
-                if result["kind"] == "final":
-                    folder.adapter(result["id"])  # goes along with the run
+                if result.kind == "final":
+                    folder.adapter(result.id)  # goes along with the run
                 tracker.log(result)
         for trial in plan.trials:
             if rows := report["curves"].get(trial.id):
-                tracker.rows(plan.about(trial), rows)
+                tracker.rows(plan.info(trial), rows)
         progress.pack_reported(plan, report, [result for result in ended if result])
 
-    def failed(plan: PackPlan, results: list[dict[str, Any]], reason: str) -> None:
+    def failed(plan: PackPlan, results: list[Result], reason: str) -> None:
         for result in results:
             tracker.log(result)
         progress.pack_failed(plan, results, reason)
@@ -229,11 +231,11 @@ def _check_folder(spec: Spec, folder: SweepFolder) -> None:
 def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
     """Refuse to put results of other images into one table with new ones."""
     for result in folder.results().values():
-        expected = identity.tasks.get(result["task"])
-        if expected and result["data"]["fingerprint"] != expected:
+        expected = identity.tasks.get(result.task)
+        if expected and result.data.fingerprint != expected:
             raise InputError(
-                f"{folder.path} holds results of {result['task']} made from other images "
-                f"(fingerprint {result['data']['fingerprint']}, now {expected}); give this sweep "
+                f"{folder.path} holds results of {result.task} made from other images "
+                f"(fingerprint {result.data.fingerprint}, now {expected}); give this sweep "
                 "another name or storage"
             )
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 
 from orchestrator import __version__
+from orchestrator.store.result import CodeInfo
 
 PACKAGES = ("torch", "timm", "numpy", "pillow", "ray")
 
 
 @cache
-def code_version() -> dict[str, str | None]:
+def code_version() -> CodeInfo:
     """This project's version and, in a git checkout, its commit, with "+" if files changed."""
     here = Path(__file__).resolve().parent
 
@@ -26,8 +27,8 @@ def code_version() -> dict[str, str | None]:
         commit = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no", "--", str(here.parent))
     except (OSError, subprocess.CalledProcessError):
-        return {"version": __version__, "git": None}
-    return {"version": __version__, "git": commit + ("+" if changed else "")}
+        return CodeInfo(__version__, None)
+    return CodeInfo(__version__, commit + ("+" if changed else ""))
 
 
 @cache

@@ -4,7 +4,6 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 """
 
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -21,10 +20,12 @@ from ray.tune.search import Searcher
 from orchestrator.cluster import capacity
 from orchestrator.cluster.interrupt import catch_interrupts, check_interrupts
 from orchestrator.cluster.worker import PackWorker, failed_result
-from orchestrator.plan import Identity, PackPlan
+from orchestrator.plan import Identity
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec
-from orchestrator.store.folder import Result, SweepFolder
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.pack import PackPlan, pack_text
+from orchestrator.store.result import Result
 
 _ENVIRONMENT = {
     # Its loggers would write csv, json and tensorboard files per pack and keep them in memory.
@@ -142,7 +143,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
             self._live.add(trial_id)
             self.reports.started(plan)
         return {
-            "pack": json.dumps(plan.record()),
+            "pack": pack_text(plan),
             "spec": self._spec,
             "folder": self._folder.place,
             "fingerprint": self._identity.tasks[plan.study.task],

@@ -6,12 +6,11 @@ lies in the sweep folder, so it makes no difference who died: the worker, its no
 
 import functools
 import io
-import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ray import tune
@@ -26,9 +25,11 @@ from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import Images, Outcome, PackRun, Recipe
 from orchestrator.cluster.provenance import code_version, device_name, package_versions
-from orchestrator.plan import PackPlan, Trial, halving
+from orchestrator.plan import halving
 from orchestrator.spec import Spec
-from orchestrator.store.folder import Result, SweepFolder
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.pack import PackPlan, Trial, pack_of
+from orchestrator.store.result import CurveRow, DataInfo, MeterRow, Result, Status
 
 # A report to Tune costs some milliseconds: short epochs are run several to a step.
 REPORT_SECONDS = 1.0
@@ -57,7 +58,7 @@ class PackWorker(tune.Trainable):
         torch.set_num_threads(max(1, int(spec.resources.cpu)))
         self.pack = RunningPack(
             spec,
-            PackPlan.of(json.loads(config["pack"])),
+            pack_of(config["pack"]),
             _folder(config["folder"]),
             config["fingerprint"],
         )
@@ -99,10 +100,10 @@ class RunningPack:
             final = final_data(entry, spec.protocol.final_on, self._record_test_access)
             train, val = final.train, None
             self._test = functools.cache(final.open_test)
-        self._tested: dict[str, list[list[float]]] = {trial.id: [] for trial in plan.trials}
-        self._data = _about_data(
-            fingerprint,
+        self._tested: dict[str, list[MeterRow]] = {trial.id: [] for trial in plan.trials}
+        self._data = DataInfo(
             entry.variant,
+            fingerprint,
             entry.split,
             entry.transform,
             spec.data.normalise,
@@ -129,7 +130,10 @@ class RunningPack:
         if (saved := folder.load_checkpoint(plan.id)) is not None:
             content = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
             self.run.load_state_dict(content)
-            self._tested |= content.get("tested", {})
+            tested = content.get("tested", {})
+            self._tested |= {
+                trial: [MeterRow(*row) for row in rows] for trial, rows in tested.items()
+            }
 
     def advance(self, seconds: float) -> dict[str, Any]:
         """Run epochs for about `seconds`; returns a small report on the pack."""
@@ -155,7 +159,7 @@ class RunningPack:
             "alive": len(self.run.pack.members),
             "images": images,
             "seconds": time.monotonic() - self._began,
-            "ended": [result["id"] for result in ended],
+            "ended": [result.id for result in ended],
             "curves": {} if self.run.done else self._curves(),
             "done": self.run.done,
         }
@@ -171,7 +175,7 @@ class RunningPack:
     def _measure(self, test: Split) -> None:
         """Test the finals as they are after this epoch: nothing but their results will know."""
         for member, (_, accuracy) in zip(self.run.pack.members, self.run.test(test), strict=True):
-            self._tested[member.id].append([self.run.epoch, accuracy])
+            self._tested[member.id].append(MeterRow(self.run.epoch, accuracy))
 
     def _finish(self, outcomes: list[Outcome]) -> list[Result]:
         """Write the last results and keep the adapters of finals."""
@@ -191,25 +195,25 @@ class RunningPack:
     def _write(self, outcome: Outcome) -> Result:
         trial = next(t for t in self.plan.trials if t.id == outcome.id)
         tested = self._tested[trial.id]
-        result = {
-            **self.plan.about(trial),
-            "epochs_run": outcome.epochs_run,
-            "status": outcome.status,
-            "note": outcome.note,
-            "val_accuracy": outcome.val_accuracy,
-            "val_loss": outcome.val_loss,
-            "test_accuracy": tested[-1][1] if tested and outcome.status == "done" else None,
-            "trainable_params": outcome.trainable_params,
-            "adapter_params": outcome.adapter_params,
-            "curve": outcome.curve,
-            "seconds": outcome.seconds,
-            "data": self._data,
-            "code": code_version(),
-            "packages": package_versions(),
-            "device": device_name(self.run.pack.device),
-        }
-        if self.plan.kind == "final" and self.spec.protocol.leak_meter:
-            result["test_curve"] = tested
+        metered = self.plan.kind == "final" and self.spec.protocol.leak_meter
+        result = Result(
+            **asdict(self.plan.info(trial)),
+            epochs_run=outcome.epochs_run,
+            status=cast(Status, outcome.status),
+            note=outcome.note,
+            val_accuracy=outcome.val_accuracy,
+            val_loss=outcome.val_loss,
+            test_accuracy=tested[-1].accuracy if tested and outcome.status == "done" else None,
+            trainable_params=outcome.trainable_params,
+            adapter_params=outcome.adapter_params,
+            curve=_curve(outcome.curve),
+            seconds=outcome.seconds,
+            data=self._data,
+            code=code_version(),
+            packages=package_versions(),
+            device=device_name(self.run.pack.device),
+            test_curve=tuple(tested) if metered else None,
+        )
         self.folder.write_result(result)
         return result
 
@@ -219,7 +223,8 @@ class RunningPack:
         if (now - self._saved_at) * CHECKPOINT_SHARE < self._save_cost:
             return
         buffer = io.BytesIO()
-        torch.save({**self.run.state_dict(), "tested": self._tested}, buffer)
+        tested = {trial: [list(row) for row in rows] for trial, rows in self._tested.items()}
+        torch.save({**self.run.state_dict(), "tested": tested}, buffer)
         self.folder.save_checkpoint(self.plan.id, buffer.getvalue())
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - now
@@ -249,41 +254,26 @@ def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
     return _held[backbone]
 
 
-def _about_data(
-    fingerprint: str,
-    variant: str | None = None,
-    split: str | None = None,
-    transform: str | None = None,
-    normalise: str | None = None,
-    val_images: int | None = None,
-) -> dict[str, Any]:
-    """What a result says about its images; val_images: how many a search validated on."""
-    return {
-        "variant": variant,
-        "split": split,
-        "fingerprint": fingerprint,
-        "transform": transform,
-        "normalise": normalise,
-        "val_images": val_images,
-    }
+def _curve(rows: Sequence[Sequence[Any]]) -> tuple[CurveRow, ...]:
+    return tuple(CurveRow(*row) for row in rows)
 
 
 def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) -> Result:
     """What the driver writes for a trial whose pack could not be run."""
-    return {
-        **plan.about(trial),
-        "epochs_run": 0,
-        "status": "failed",
-        "note": error,
-        "val_accuracy": None,
-        "val_loss": None,
-        "test_accuracy": None,
-        "trainable_params": None,
-        "adapter_params": None,
-        "curve": [],
-        "seconds": 0.0,
-        "data": _about_data(fingerprint),
-        "code": code_version(),
-        "packages": package_versions(),
-        "device": None,
-    }
+    return Result(
+        **asdict(plan.info(trial)),
+        epochs_run=0,
+        status="failed",
+        note=error,
+        val_accuracy=None,
+        val_loss=None,
+        test_accuracy=None,
+        trainable_params=None,
+        adapter_params=None,
+        curve=(),
+        seconds=0.0,
+        data=DataInfo(None, fingerprint),
+        code=code_version(),
+        packages=package_versions(),
+        device=None,
+    )

@@ -3,13 +3,16 @@
 import argparse
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from orchestrator.commands.arguments import add_folder, add_json
 from orchestrator.commands.exit_codes import DONE
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from orchestrator.status import StudyStatus
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,39 +29,39 @@ def run(options: argparse.Namespace) -> int:
 
     state = status(options.folder)
     if options.json:
-        print(json.dumps(state))
+        print(json.dumps(asdict(state)))
         return DONE
     console = Console()
-    counts = ", ".join(f"{count} {name}" for name, count in state["statuses"].items())
-    driver = "a driver is running" if state["running"] else "no driver is running"
+    counts = ", ".join(f"{count} {name}" for name, count in state.statuses.items())
+    driver = "a driver is running" if state.running else "no driver is running"
     console.print(
-        f"{state['sweep']}: {state['complete']} of {len(state['studies'])} studies complete, "
+        f"{state.sweep}: {state.complete} of {len(state.studies)} studies complete, "
         f"{driver}; trials: {counts or 'none yet'}",
         soft_wrap=True,
         markup=False,
     )
-    console.print(_study_table(state["studies"]))
-    for pack in state["packs_begun"]:
+    console.print(_study_table(state.studies))
+    for pack in state.packs_begun:
         console.print(
-            f"begun: {pack['kind']} {pack['study']}, {pack['ended']} of {pack['trials']} ended",
+            f"begun: {pack.kind} {pack.study}, {pack.ended} of {pack.trials} ended",
             soft_wrap=True,
             markup=False,
         )
     return DONE
 
 
-def _study_table(studies: Iterable[dict[str, Any]]) -> "Table":
+def _study_table(studies: Iterable["StudyStatus"]) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("study", "search", "finals", "best val"):
         table.add_column(column, no_wrap=True, justify="left" if column == "study" else "right")
     for study in studies:
-        best = study["best_val_accuracy"]
+        best = study.best_val_accuracy
         table.add_row(
-            study["study"],
-            f"{study['search']}/{study['search_expected']}",
-            f"{study['finals']}/{study['finals_expected']}",
+            study.study,
+            f"{study.search}/{study.search_expected}",
+            f"{study.finals}/{study.finals_expected}",
             "" if best is None else f"{best:.1f}",
         )
     return table

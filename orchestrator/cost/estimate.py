@@ -19,9 +19,10 @@ from arc_train.methods.counts import trained
 from arc_train.tasks.cache import disk
 from arc_train.tasks.catalog import catalog
 from orchestrator.cost.work import Work, task_sizes, work
-from orchestrator.plan import BYTES_PER_WEIGHT, Study, pack_size, studies
+from orchestrator.plan import BYTES_PER_WEIGHT, pack_size, studies
 from orchestrator.spec import Spec, load, nearest
-from orchestrator.store.folder import Result, SweepFolder
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.result import Result, Study
 
 # The share of a GPU's peak that training is taken to reach.
 UTILISATION = 0.4
@@ -93,11 +94,11 @@ def measured(path: str) -> Rates:
     seconds: dict[str, float] = defaultdict(float)
     devices: Counter[str] = Counter()
     for result in folder.results().values():
-        study = Study.of(result)
-        if study in known and result["seconds"] and result["epochs_run"]:
+        study = result.study
+        if study in known and result.seconds and result.epochs_run:
             done[study.method] += operations(spec, study, _passed(spec, result, sizes[study.task]))
-            seconds[study.method] += result["seconds"]
-            devices[result["device"]] += 1
+            seconds[study.method] += result.seconds
+            devices[str(result.device)] += 1
     if not done:
         raise InputError(f"--measured {path}: no trial has been trained there yet")
     return Rates(
@@ -112,10 +113,10 @@ def measured(path: str) -> Rates:
 def _passed(spec: Spec, result: Result, sizes: tuple[int, int, int]) -> Work:
     """Images that went through one finished trial."""
     train, val, _ = sizes
-    if result["kind"] == "final" and spec.protocol.final_on == "train+val":
+    if result.kind == "final" and spec.protocol.final_on == "train+val":
         train += val
-    validated = sum(row[3] is not None for row in result["curve"]) * val
-    return Work(1, result["epochs_run"], result["epochs_run"] * train, validated, 0)
+    validated = sum(row.val_accuracy is not None for row in result.curve) * val
+    return Work(1, result.epochs_run, result.epochs_run * train, validated, 0)
 
 
 def estimate(

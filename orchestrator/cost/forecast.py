@@ -6,13 +6,14 @@ tenth of the work done the forecast is noted, and at the end compared with what 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.cost.estimate import operations
-from orchestrator.cost.work import pack_work, work
-from orchestrator.plan import PackPlan, Study, budget, studies
+from orchestrator.cost.work import Work, pack_work, work
+from orchestrator.plan import budget, studies
 from orchestrator.spec import Spec
-from orchestrator.store.folder import Result
+from orchestrator.store.pack import PackPlan
+from orchestrator.store.result import Kind, Result, Study
 
 SHARE = 0.1  # of the work: enough to forecast from
 
@@ -28,7 +29,7 @@ class Forecast:
         self, spec: Spec, sizes: Mapping[str, tuple[int, int, int]], results: Iterable[Result]
     ) -> None:
         self._spec, self._sizes = spec, sizes
-        ended = Counter((Study.of(r), r["kind"]) for r in results if r["status"] != "failed")
+        ended = Counter((r.study, r.kind) for r in results if r.status != "failed")
         self._left = {study: self._missing(study, ended) for study in studies(spec)}
         self._whole = sum(self._left.values())
         self._seconds: dict[str, float] = defaultdict(float)
@@ -71,14 +72,15 @@ class Forecast:
         workers = (seconds + spent) / (now - self._began)  # that were busy, on average
         return max(0.0, ahead) / workers
 
-    def _missing(self, study: Study, ended: Mapping[tuple[Study, str], int]) -> float:
+    def _missing(self, study: Study, ended: Mapping[tuple[Study, Kind], int]) -> float:
         """Operations of a study's trials that have no result."""
         *search, finals = work(self._spec, study, self._sizes[study.task])
         total = 0.0
-        for kind, packs, expected in (
+        parts: tuple[tuple[Kind, Sequence[Work], int], ...] = (
             ("search", [pack for stage in search for pack in stage], budget(self._spec, study)),
             ("final", finals, len(self._spec.finals.seeds)),
-        ):
+        )
+        for kind, packs, expected in parts:
             missing = max(0.0, 1 - ended.get((study, kind), 0) / expected)
             total += missing * sum(operations(self._spec, study, pack) for pack in packs)
         return total

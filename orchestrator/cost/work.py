@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import HUB, SPLITS, open_source
-from orchestrator.plan import Study, budget, halving, pack_size, rounds, split, studies
+from orchestrator.plan import budget, halving, pack_size, rounds, split, studies
 from orchestrator.spec import Spec
+from orchestrator.store.result import Study
 
 
 def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:

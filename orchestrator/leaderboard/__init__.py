@@ -6,7 +6,8 @@ from typing import Any
 
 from orchestrator.leaderboard.page import page
 from orchestrator.leaderboard.table import leaderboard, rows_csv
-from orchestrator.store.folder import Result, SweepFolder
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.result import Result
 
 __all__ = ["leaderboard", "write"]
 

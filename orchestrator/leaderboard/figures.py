@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from orchestrator.leaderboard.ranks import ranks
-from orchestrator.store.folder import Result
+from orchestrator.store.result import Result
 
 Board = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ def draw(board: Board, results: Iterable[Result], folder: Path) -> list[Path]:
     matplotlib.rcParams.update({"font.size": 8, "axes.spines.top": False})
     matplotlib.rcParams.update({"axes.spines.right": False, "svg.fonttype": "none"})
     folder.mkdir(parents=True, exist_ok=True)
-    searched = [trial for trial in results if trial["kind"] == "search"]
+    searched = [trial for trial in results if trial.kind == "search"]
     drawn: list[Path] = []
 
     def keep(name: str, figure: Figure | None) -> None:
@@ -106,12 +106,11 @@ def _search(rows: Sequence[Mapping[str, Any]], trials: Sequence[Result]) -> Figu
     panels = []
     for row in rows:
         own = [
-            t
+            (t, t.val_accuracy)
             for t in trials
-            if (t["backbone"], t["method"], t["task"])
-            == (row["backbone"], row["method"], row["task"])
-            and t["val_accuracy"] is not None
-            and t["config"].get("lr", 0) > 0
+            if (t.backbone, t.method, t.task) == (row["backbone"], row["method"], row["task"])
+            and t.val_accuracy is not None
+            and float(t.config.get("lr", 0)) > 0
         ]
         if own:
             panels.append((row, own))
@@ -120,19 +119,19 @@ def _search(rows: Sequence[Mapping[str, Any]], trials: Sequence[Result]) -> Figu
     across = min(6, len(panels))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(0.4 + 1.6 * across, 0.6 + 1.3 * down), layout="constrained")
-    values = sorted({t["config"].get("rank", 0) for _, own in panels for t in own})
+    values = sorted({float(t.config.get("rank", 0)) for _, own in panels for t, _ in own})
     for i, (row, own) in enumerate(panels):
         axes = figure.add_subplot(down, across, i + 1)
-        for trial in own:
-            place = values.index(trial["config"].get("rank", 0)) / max(1, len(values) - 1)
-            won = trial["status"] == "done" and trial["config"] == row["config"]
+        for trial, accuracy in own:
+            place = values.index(float(trial.config.get("rank", 0))) / max(1, len(values) - 1)
+            won = trial.status == "done" and trial.config == row["config"]
             axes.plot(
-                trial["config"]["lr"],
-                trial["val_accuracy"],
+                trial.config["lr"],
+                accuracy,
                 marker="o",
                 markersize=5 if won else 3.5,
                 color=matplotlib.colormaps["viridis"](0.9 * place),
-                alpha=0.35 if trial["status"] == "stopped" else 1,
+                alpha=0.35 if trial.status == "stopped" else 1,
                 markeredgecolor="black" if won else "none",
             )
         axes.set_xscale("log")

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,11 @@ from orchestrator.leaderboard.grid import (
     statement,
 )
 from orchestrator.leaderboard.ranks import ranks
-
-Result = Mapping[str, Any]
+from orchestrator.store.result import Result, Status
 
 # Where a sweep's time goes: to search trials by how they ended, and to finals.
 SPENT = ("done", "stopped", "lost", "finals")
-STATUSES = ("done", "stopped", "diverged", "failed")
+STATUSES: tuple[Status, ...] = ("done", "stopped", "diverged", "failed")
 MOST_NOTES = 20
 DETAIL = (
     '<div id="detail" role="status"><p class="soft">Point at a number for what is behind it; '
@@ -82,7 +81,7 @@ def _json(value: Any) -> str:
 def _summary(board: Board, trials: Sequence[Result]) -> str:
     rows = board["rows"]
     tested = sum(1 for row in rows if row["test_accuracy"])
-    finals = sum(1 for t in trials if t["kind"] == "final" and t["status"] == "done")
+    finals = sum(1 for t in trials if t.kind == "final" and t.status == "done")
     facts = [
         (f"{tested} of {len(rows)}", "studies with a result"),
         (f"{sum(row['trials'] for row in rows):,}", "search trials"),
@@ -246,8 +245,8 @@ def _by_study(board: Board, trials: Iterable[Result]) -> list[list[dict[str, Any
     places = {(r["backbone"], r["method"], r["task"]): i for i, r in enumerate(board["rows"])}
     studies: list[list[dict[str, Any]]] = [[] for _ in places]
     for trial in trials:
-        place = places.get((trial["backbone"], trial["method"], trial["task"]))
-        if place is not None and trial["kind"] == "search":
+        place = places.get((trial.backbone, trial.method, trial.task))
+        if place is not None and trial.kind == "search":
             studies[place].append(_slim(trial, board["rows"][place]))
     return studies
 
@@ -256,28 +255,28 @@ def cost(board: Board, trials: Iterable[Result]) -> list[dict[str, Any]]:
     """Seconds of training by method, in the board's order, and what they were spent on."""
     spent = {row["method"]: dict.fromkeys(SPENT, 0.0) for row in board["rows"]}
     for trial in trials:
-        if trial["method"] in spent:
-            ended = trial["status"] if trial["status"] in ("done", "stopped") else "lost"
-            what = "finals" if trial["kind"] == "final" else ended
-            spent[trial["method"]][what] += trial["seconds"]
+        if trial.method in spent:
+            ended = trial.status if trial.status in ("done", "stopped") else "lost"
+            what = "finals" if trial.kind == "final" else ended
+            spent[trial.method][what] += trial.seconds
     return [{"method": method, **seconds} for method, seconds in spent.items()]
 
 
 def _slim(trial: Result, row: Row) -> dict[str, Any]:
-    won = trial["status"] == "done" and trial["config"] == row["config"]
+    won = trial.status == "done" and trial.config == row["config"]
     slim = {
-        "config": {name: _rounded(value) for name, value in trial["config"].items()},
-        "status": trial["status"],
-        "epochs": trial["epochs_run"],
-        "val": _rounded(trial["val_accuracy"]),
+        "config": {name: _rounded(value) for name, value in trial.config.items()},
+        "status": trial.status,
+        "epochs": trial.epochs_run,
+        "val": _rounded(trial.val_accuracy),
         "curve": [
             [epoch, _rounded(accuracy)]
-            for epoch, _, _, accuracy in trial["curve"]
+            for epoch, _, _, accuracy in trial.curve
             if accuracy is not None
         ],
     }
-    if trial.get("note"):
-        slim["note"] = trial["note"]
+    if trial.note:
+        slim["note"] = trial.note
     if won:
         slim["won"] = True
     return slim
@@ -293,23 +292,23 @@ def _rounded(value: Any) -> Any:
 def _statuses(board: Board, trials: Sequence[Result]) -> str:
     """Search trials and finals by status: a bar and a table by method; why trials ended early."""
     shown = {(row["backbone"], row["method"], row["task"]) for row in board["rows"]}
-    trials = [t for t in trials if (t["backbone"], t["method"], t["task"]) in shown]
+    trials = [t for t in trials if (t.backbone, t.method, t.task) in shown]
     if not trials:
         return "<p>No trial has finished yet.</p>"
-    total = Counter(trial["status"] for trial in trials)
+    total = Counter(trial.status for trial in trials)
     bar = "".join(
         f'<span class="{status}" style="flex-grow:{total[status]}"></span>'
         for status in STATUSES
         if total[status]
     )
     head = "".join(f'<th scope="col"><i class="{s}"></i>{s}</th>' for s in STATUSES)
-    searched = [trial for trial in trials if trial["kind"] == "search"]
+    searched = [trial for trial in trials if trial.kind == "search"]
     body = "".join(
-        _counts(method, [trial for trial in searched if trial["method"] == method], "by")
+        _counts(method, [trial for trial in searched if trial.method == method], "by")
         for method in dict.fromkeys(row["method"] for row in board["rows"])
     )
     body += _counts("All searches", searched)
-    body += _counts("Finals", [trial for trial in trials if trial["kind"] == "final"])
+    body += _counts("Finals", [trial for trial in trials if trial.kind == "final"])
     return (
         f'<div class="bar" aria-hidden="true">{bar}</div><div class="scroll" tabindex="0"><table>'
         f'<thead><tr><th scope="col">Search trials</th>{head}'
@@ -319,18 +318,18 @@ def _statuses(board: Board, trials: Sequence[Result]) -> str:
 
 
 def _counts(name: str, trials: Sequence[Result], kind: str = "all") -> str:
-    count = Counter(trial["status"] for trial in trials)
+    count = Counter(trial.status for trial in trials)
     cells = "".join(f"<td>{count[status] or '–'}</td>" for status in STATUSES)
-    hours = _hours(sum(trial["seconds"] for trial in trials))
+    hours = _hours(sum(trial.seconds for trial in trials))
     return f'<tr class="{kind}"><th scope="row">{escape(name)}</th>{cells}<td>{hours}</td></tr>'
 
 
 def _notes(trials: Iterable[Result]) -> str:
     """Why trials diverged or failed, the most frequent reasons first."""
     why = Counter(
-        (trial["status"], trial.get("note") or "no reason recorded")
+        (trial.status, trial.note or "no reason recorded")
         for trial in trials
-        if trial["status"] in ("diverged", "failed")
+        if trial.status in ("diverged", "failed")
     )
     if not why:
         return ""

@@ -16,8 +16,8 @@ from scipy.special import stdtrit
 from arc_train.backbones import Backbone
 from orchestrator.leaderboard.beside import set_beside
 from orchestrator.leaderboard.means import MEANS, VTAB_GROUPS, average, averages
-from orchestrator.search.selection import finals, select
-from orchestrator.store.folder import Result
+from orchestrator.search.selection import Candidate, finals, select
+from orchestrator.store.result import Result, TestCurve
 
 Row = dict[str, Any]
 StudyKey = tuple[str, str, str]
@@ -42,7 +42,7 @@ def leaderboard(
     """
     by_study: dict[StudyKey, list[Result]] = {study: [] for study in studies}
     for result in results:
-        by_study.get((result["backbone"], result["method"], result["task"]), []).append(result)
+        by_study.get((result.backbone, result.method, result.task), []).append(result)
     rows = [_row(study, groups[study[2]], found, seeds) for study, found in by_study.items()]
     pairs = dict.fromkeys((row["backbone"], row["method"]) for row in rows)
     means = [
@@ -104,28 +104,29 @@ def rows_csv(board: Mapping[str, Any]) -> str:
 
 
 def _row(study: StudyKey, group: str, results: list[Result], seeds: Sequence[int]) -> Row:
-    winner = select(results)
-    tested = [result for result in finals(results, winner) if result["seed"] in seeds]
-    tested.sort(key=lambda result: list(seeds).index(result["seed"]))
-    searched = [result for result in results if result["kind"] == "search"]
+    chosen = select(map(Candidate.of, results))
+    winner = next((r for r in results if chosen and r.id == chosen.id), None)
+    tested = [result for result in finals(results, chosen) if result.seed in seeds]
+    tested.sort(key=lambda result: list(seeds).index(result.seed))
+    searched = [result for result in results if result.kind == "search"]
     return {
         "backbone": study[0],
         "method": study[1],
         "task": study[2],
         "group": group,
-        "test_accuracy": _spread([result["test_accuracy"] for result in tested]),
-        "val_accuracy": winner and winner["val_accuracy"],
-        "ties": winner and _ties(winner, searched),
-        "config": winner and winner["config"],
-        "trainable_params": winner and winner["trainable_params"],
-        "adapter_params": winner and winner["adapter_params"],
+        "test_accuracy": _spread([r.test_accuracy for r in tested if r.test_accuracy is not None]),
+        "val_accuracy": chosen and chosen.val_accuracy,
+        "ties": winner and chosen and _ties(chosen, winner.data.val_images, searched),
+        "config": winner and winner.config,
+        "trainable_params": winner and winner.trainable_params,
+        "adapter_params": winner and winner.adapter_params,
         "trials": len(searched),
-        "statuses": dict(sorted(Counter(result["status"] for result in searched).items())),
-        "seconds": round(sum(result["seconds"] for result in results), 3),
-        "variants": sorted({r["data"]["variant"] for r in results if r["data"]["variant"]}),
+        "statuses": dict(sorted(Counter(result.status for result in searched).items())),
+        "seconds": round(sum(result.seconds for result in results), 3),
+        "variants": sorted({r.data.variant for r in results if r.data.variant}),
         "published": None,
         "retuned": None,
-        "best_on_test": _best_on_test([r["test_curve"] for r in tested if "test_curve" in r]),
+        "best_on_test": _best_on_test([r.test_curve for r in tested if r.test_curve is not None]),
     }
 
 
@@ -158,47 +159,50 @@ def _interval(accuracies: Sequence[float]) -> list[float] | None:
     return [max(0.0, mean - half), min(100.0, mean + half)]
 
 
-def _ties(winner: Result, searched: Sequence[Result]) -> dict[str, Any] | None:
+def _ties(
+    winner: Candidate, images: int | None, searched: Sequence[Result]
+) -> dict[str, Any] | None:
     """How many other trials the validation images can hardly tell from the winner.
 
     standard_error: of the winner's accuracy, binomial over the validation images, in points.
     within_one_se: others, stopped ones included, last validated at most that far below the winner.
     tied_at_top: others trained to the end with the very same accuracy.
     """
-    images = winner["data"].get("val_images")
-    if not images:  # results of before this was recorded
+    if not images or winner.val_accuracy is None:  # results of before this was recorded
         return None
-    top = winner["val_accuracy"]
+    top = winner.val_accuracy
     error = (top * (100 - top) / images) ** 0.5
     others = [
-        r
+        (r.status, r.val_accuracy)
         for r in searched
-        if r["config"] != winner["config"]
-        and r["seed"] == winner["seed"]  # of those validated again, each counts once
-        and r["val_accuracy"] is not None
+        if r.config != winner.config
+        and r.seed == winner.seed  # of those validated again, each counts once
+        and r.val_accuracy is not None
     ]
     return {
         "standard_error": error,
-        "within_one_se": sum(1 for r in others if r["val_accuracy"] >= top - error),
-        "tied_at_top": sum(1 for r in others if r["status"] == "done" and r["val_accuracy"] == top),
+        "within_one_se": sum(1 for _, accuracy in others if accuracy >= top - error),
+        "tied_at_top": sum(1 for entry in others if entry == ("done", top)),
     }
 
 
-def _best_on_test(curves: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any] | None:
+def _best_on_test(curves: Sequence[TestCurve]) -> dict[str, Any] | None:
     """What each final's best epoch on test would have claimed; gap: over its last epoch's.
 
     curves: rows (epoch, test accuracy). epochs: the first best epoch of each seed.
     """
     if not curves:
         return None
-    best = [max(curve, key=lambda row: row[1]) for curve in curves]
+    best = [max(curve, key=lambda row: row.accuracy) for curve in curves]
     accuracies = [accuracy for _, accuracy in best]
     return {
         "mean": statistics.fmean(accuracies),
         "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "n": len(accuracies),
         "epochs": [epoch for epoch, _ in best],
-        "gap": statistics.fmean(b[1] - curve[-1][1] for b, curve in zip(best, curves, strict=True)),
+        "gap": statistics.fmean(
+            b.accuracy - curve[-1].accuracy for b, curve in zip(best, curves, strict=True)
+        ),
     }
 
 

@@ -24,9 +24,9 @@ from arc_train.methods import METHODS, recommended
 from arc_train.seeding import seed_of
 from orchestrator.plan import proposals
 from orchestrator.search.searchers import SEARCHERS, Observation, Problem
-from orchestrator.search.selection import select
-from orchestrator.search.space import Choice, Config, Space, Value, features
-from orchestrator.store.folder import Result
+from orchestrator.search.selection import Candidate, select
+from orchestrator.search.space import Choice, Space, features
+from orchestrator.store.result import Config, Value
 
 COLUMNS = ("task", "method", "rank", "lr", "wd", "other", "val_loss", "val_accuracy")
 GAP_COLUMNS = ("task", "method", "test_accuracy_last", "test_accuracy_best_epoch")
@@ -36,28 +36,28 @@ QUARTER = "quarter"
 
 @dataclass(frozen=True)
 class Cell:
-    """The finished trials of one method on one task, as results of search trials."""
+    """The finished trials of one method on one task, as candidates of a search."""
 
     task: str
     method: str
-    trials: tuple[Result, ...]
+    trials: tuple[Candidate, ...]
 
     @property
     def space(self) -> Space:
         """Every value that occurs."""
-        names = self.trials[0]["config"]
-        values = {name: {trial["config"][name] for trial in self.trials} for name in names}
+        names = self.trials[0].config
+        values = {name: {trial.config[name] for trial in self.trials} for name in names}
         return {name: Choice(tuple(sorted(found, key=_order))) for name, found in values.items()}
 
     @property
     def best(self) -> float:
         """Highest validation accuracy of the whole grid."""
-        return max(trial["val_accuracy"] for trial in self.done)
+        return max(accuracy_of(trial) for trial in self.done)
 
     @property
-    def done(self) -> list[Result]:
+    def done(self) -> list[Candidate]:
         """Those that did not diverge."""
-        return [trial for trial in self.trials if trial["status"] == "done"]
+        return [trial for trial in self.trials if trial.status == "done"]
 
     def history(self) -> list[Observation]:
         """The trials as a searcher sees them."""
@@ -70,9 +70,9 @@ def read(path: str | Path) -> list[Cell]:
     Raises:
         InputError: it can't be read, lacks a column, or has a line that is wrong; names the line.
     """
-    cells: dict[tuple[str, str], dict[str, Result]] = {}
+    cells: dict[tuple[str, str], dict[str, Candidate]] = {}
     for where, row in _rows(path, COLUMNS):
-        config: Config = {"lr": _number(row["lr"], where, "lr")}
+        config: dict[str, Value] = {"lr": _number(row["lr"], where, "lr")}
         config["weight_decay"] = _number(row["wd"], where, "wd")
         if row["rank"]:
             config["rank"] = _number(row["rank"], where, "rank")
@@ -82,18 +82,18 @@ def read(path: str | Path) -> list[Cell]:
         key = json.dumps(config, sort_keys=True)
         if key in found:
             raise InputError(f"{where}: this configuration stands in the table already: {key}")
-        if found and next(iter(found.values()))["config"].keys() != config.keys():
+        if found and next(iter(found.values())).config.keys() != config.keys():
             raise InputError(f"{where}: other hyperparameters than the lines before it: {key}")
-        found[key] = {
-            "id": f"{len(found):06}",
-            "kind": "search",
-            "status": "done" if math.isfinite(accuracy) else "diverged",
-            "config": config,
-            "seed": 0,
-            "val_accuracy": accuracy,
-            "val_loss": _number(row["val_loss"], where, "val_loss", nothing=True),
-            "trainable_params": config.get("rank", 0),  # more of them with a larger rank
-        }
+        found[key] = Candidate(
+            id=f"{len(found):06}",
+            kind="search",
+            config=config,
+            seed=0,
+            status="done" if math.isfinite(accuracy) else "diverged",
+            val_accuracy=accuracy,
+            val_loss=_number(row["val_loss"], where, "val_loss", nothing=True),
+            trainable_params=int(config.get("rank", 0)),  # more of them with a larger rank
+        )
     table = [Cell(*key, tuple(found.values())) for key, found in cells.items()]
     for cell in table:
         if not cell.done:
@@ -163,11 +163,11 @@ def _study(
 ) -> dict[str, float]:
     """Mean regret of one cell over seeds, by budget."""
     others = related(cells, cell)
-    worst = min(trial["val_accuracy"] for trial in cell.done)
+    worst = min(accuracy_of(trial) for trial in cell.done)
 
     def regret(budget: int, seed: int) -> float:
         winner = choose(cell, others, algorithm, budget, seed, rounds)
-        return cell.best - (winner["val_accuracy"] if winner else worst)
+        return cell.best - (accuracy_of(winner) if winner else worst)
 
     sizes = {str(budget): budget for budget in budgets}
     sizes[QUARTER] = max(1, len(cell.trials) // 4)
@@ -187,12 +187,12 @@ def related(cells: list[Cell], cell: Cell) -> list[list[Observation]]:
 
 def choose(
     cell: Cell, others: list[list[Observation]], algorithm: str, budget: int, seed: int, rounds: int
-) -> Result | None:
+) -> Candidate | None:
     """The trial that a search of so many trials ends with; None if all of its diverged."""
     space = cell.space
     first = recommended(cell.method).first if cell.method in METHODS else {}
     left = list(cell.trials)
-    seen: list[Result] = []
+    seen: list[Candidate] = []
     budget = min(budget, len(left))
     for count in proposals(algorithm, budget, rounds):
         own = [_tried(trial) for trial in seen]
@@ -215,16 +215,20 @@ def _summary(name: str, rows: list[Any]) -> dict[str, Any]:
     }
 
 
-def _tried(trial: Result) -> Observation:
-    return Observation(
-        trial["config"], trial["val_accuracy"] if trial["status"] == "done" else None
-    )
+def accuracy_of(trial: Candidate) -> float:
+    """The validation accuracy of a table's trial, in percent; NaN where it diverged."""
+    assert trial.val_accuracy is not None  # `read` gives every trial one
+    return trial.val_accuracy
 
 
-def _distance(space: Space, config: Config, trial: Result) -> float:
-    if trial["config"] == config:
+def _tried(trial: Candidate) -> Observation:
+    return Observation(trial.config, trial.val_accuracy if trial.status == "done" else None)
+
+
+def _distance(space: Space, config: Config, trial: Candidate) -> float:
+    if trial.config == config:
         return -1.0
-    points = features(space, config), features(space, trial["config"])
+    points = features(space, config), features(space, trial.config)
     return math.dist(*points)
 
 

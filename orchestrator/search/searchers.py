@@ -135,7 +135,7 @@ def tpe(problem: Problem, count: int) -> list[Config]:
     for observation, value in zip(problem.own, _values(problem.own), strict=True):
         study.add_trial(
             optuna.create_trial(
-                params=observation.config, distributions=dimensions, value=float(value)
+                params=dict(observation.config), distributions=dimensions, value=float(value)
             )
         )
     found: list[Config] = []

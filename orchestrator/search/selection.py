@@ -2,36 +2,65 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from statistics import fmean
 
-from orchestrator.store.folder import Result
+from orchestrator.store.result import Config, Kind, Result, Status
 
 
-def select(results: Iterable[Result]) -> Result | None:
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A trial as the selection rule sees it: small, so that all of a sweep's fit into memory."""
+
+    id: str
+    kind: Kind
+    config: Config
+    seed: int
+    status: Status
+    val_accuracy: float | None
+    val_loss: float | None
+    trainable_params: int | None
+
+    @staticmethod
+    def of(result: Result) -> "Candidate":
+        """A result without its curve, its test accuracy and where it comes from."""
+        return Candidate(
+            result.id,
+            result.kind,
+            result.config,
+            result.seed,
+            result.status,
+            result.val_accuracy,
+            result.val_loss,
+            result.trainable_params,
+        )
+
+
+def select(candidates: Iterable[Candidate]) -> Candidate | None:
     """The winner among a study's search trials, or None if none was trained to the end.
 
     Highest validation accuracy; ties (200 images make many) go to the lower validation loss,
     then to fewer trainable parameters, then to the smaller lr, at last by the words: the order in
     which trials finished never matters. Where configurations were validated again, only those
-    under the most seeds stand for election, each with its mean.
+    under the most seeds compete, each with its mean.
     """
-    by_config: dict[str, list[Result]] = {}
-    for result in results:
-        if result["kind"] == "search" and result["status"] == "done":
-            by_config.setdefault(json.dumps(result["config"], sort_keys=True), []).append(result)
+    by_config: dict[str, list[Candidate]] = {}
+    for trial in candidates:
+        if trial.kind == "search" and trial.status == "done":
+            by_config.setdefault(json.dumps(trial.config, sort_keys=True), []).append(trial)
     most = max(map(len, by_config.values()), default=0)
-    return min((_mean(r) for r in by_config.values() if len(r) == most), key=rank, default=None)
+    return min((_mean(t) for t in by_config.values() if len(t) == most), key=rank, default=None)
 
 
-def finals(results: Iterable[Result], winner: Result | None) -> list[Result]:
+def finals(results: Iterable[Result], winner: Candidate | None) -> list[Result]:
     """The finished finals of the winner's configuration: those of an earlier winner don't count."""
     return [
         result
         for result in results
-        if result["kind"] == "final"
-        and result["status"] == "done"
+        if result.kind == "final"
+        and result.status == "done"
         and winner is not None
-        and result["config"] == winner["config"]
+        and result.config == winner.config
     ]
 
 
@@ -40,28 +69,33 @@ def metered_alike(results: Iterable[Result], leak_meter: bool) -> list[Result]:
     return [
         result
         for result in results
-        if result["kind"] == "search"
-        or result["status"] == "failed"
-        or ("test_curve" in result) == leak_meter
+        if result.kind == "search"
+        or result.status == "failed"
+        or (result.test_curve is not None) == leak_meter
     ]
 
 
-def _mean(results: list[Result]) -> Result:
-    """One configuration's result under the search's seed, with the means over all its seeds."""
-    if len(results) == 1:
-        return results[0]
-    means = {
-        name: fmean(result[name] for result in results) for name in ("val_accuracy", "val_loss")
-    }
-    return {**min(results, key=lambda result: result["seed"]), **means}
-
-
-def rank(result: Result) -> tuple[float, float, int, float, str]:
-    """Sorts finished trials by the selection rule, the best first."""
+def rank(trial: Candidate) -> tuple[float, float, int, float, str]:
+    """Sorts search trials that are done by the selection rule, the best first."""
+    accuracy, loss, params = trial.val_accuracy, trial.val_loss, trial.trainable_params
+    assert accuracy is not None  # since it is done
+    assert loss is not None
+    assert params is not None
     return (
-        -result["val_accuracy"],
-        result["val_loss"],
-        result["trainable_params"],
-        result["config"]["lr"],
-        json.dumps(result["config"], sort_keys=True),
+        -accuracy,
+        loss,
+        params,
+        float(trial.config["lr"]),
+        json.dumps(trial.config, sort_keys=True),
+    )
+
+
+def _mean(trials: list[Candidate]) -> Candidate:
+    """One configuration's trial under the search's seed, with the means over all its seeds."""
+    if len(trials) == 1:
+        return trials[0]
+    return replace(
+        min(trials, key=lambda trial: trial.seed),
+        val_accuracy=fmean(t.val_accuracy for t in trials if t.val_accuracy is not None),
+        val_loss=fmean(t.val_loss for t in trials if t.val_loss is not None),
     )

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Value = float | str
-Config = dict[str, Value]
+from orchestrator.store.result import Config, Value
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def grid_configs(space: Space) -> list[Config]:
 
 def nearest_config(space: Space, config: Mapping[str, Value]) -> Config:
     """The configuration of a space that is nearest to another one, which may be partial."""
-    found: Config = {}
+    found: dict[str, Value] = {}
     for name, dimension in sorted(space.items()):
         lowest = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
         found[name] = dimension.nearest(config.get(name, lowest))

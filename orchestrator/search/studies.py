@@ -13,9 +13,6 @@ from arc_train.methods import recommended
 from arc_train.seeding import seed_of
 from orchestrator.plan import (
     Identity,
-    PackPlan,
-    Study,
-    Trial,
     final_trials,
     pack,
     pack_size,
@@ -27,12 +24,12 @@ from orchestrator.plan import (
     validation_trials,
 )
 from orchestrator.search.searchers import SEARCHERS, Observation, Problem
-from orchestrator.search.selection import rank, select
+from orchestrator.search.selection import Candidate, rank, select
 from orchestrator.spec import Spec
-from orchestrator.store.folder import Result, SweepFolder
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.pack import PackKind, PackPlan, Trial
+from orchestrator.store.result import Result, Study
 
-# What is kept of a result in memory: all that choosing needs, and no curve.
-_KEPT = ("id", "kind", "config", "seed", "status", "val_accuracy", "val_loss", "trainable_params")
 History = list[Observation]
 
 
@@ -59,7 +56,7 @@ class StudySearch:
         self._spec, self._identity, self._others = spec, identity, others
         self._size = pack_size(spec, study)
         self._records = list(records)
-        self._results = {result["id"]: _slim(result) for result in results}
+        self._results = {result.id: Candidate.of(result) for result in results}
         begun = [t for record in self._records if record.kind == "search" for t in record.trials]
         # Of results made under another spec (fewer epochs, say) nothing is known here.
         self._searched = {t.id: t for t in begun if t.id == self._search_id(t)}
@@ -84,7 +81,7 @@ class StudySearch:
         """A pack ended with these results, failures among them."""
         self._running.discard(plan.id)
         self._attempted |= {trial.id for trial in plan.trials}
-        self._results |= {result["id"]: _slim(result) for result in results}
+        self._results |= {result.id: Candidate.of(result) for result in results}
         if plan.kind == "final":
             self.ready()
 
@@ -97,11 +94,11 @@ class StudySearch:
         """The search trials that ended, as searchers see them."""
         found = [result for trial in self._searched if (result := self._results.get(trial))]
         # In an order that no id decides: ids depend on the fingerprint of all images.
-        found.sort(key=lambda result: json.dumps(result["config"], sort_keys=True))
+        found.sort(key=lambda result: json.dumps(result.config, sort_keys=True))
         ended_well = ("done", "stopped")
         return [
-            Observation(r["config"], r["val_accuracy"] if r["status"] in ended_well else None)
-            for r in found
+            Observation(trial.config, trial.val_accuracy if trial.status in ended_well else None)
+            for trial in found
         ]
 
     def _due(self) -> list[PackPlan]:
@@ -132,20 +129,19 @@ class StudySearch:
         configs = SEARCHERS[self._spec.search.algorithm](problem, count)
         return search_trials(self._spec, self.study, self._identity, configs)
 
-    def _later(self) -> Iterator[tuple[str, list[Trial]]]:
+    def _later(self) -> Iterator[tuple[PackKind, list[Trial]]]:
         """(kind, trials) of the stages after the search."""
         of_study = self._spec, self.study, self._identity
         if again := self._spec.selection.revalidate:
-            done = [
-                r for r in map(self._results.get, self._searched) if r and r["status"] == "done"
-            ]
+            found = map(self._results.get, self._searched)
+            done = [trial for trial in found if trial and trial.status == "done"]
             best = sorted(done, key=rank)[:again]
-            yield "revalidate", validation_trials(*of_study, [r["config"] for r in best])
+            yield "revalidate", validation_trials(*of_study, [trial.config for trial in best])
         winner = select(self._results.values())
         if winner is not None:
-            yield "final", final_trials(*of_study, winner["config"])
+            yield "final", final_trials(*of_study, winner.config)
 
-    def _packs(self, kind: str, wanted: list[Trial]) -> list[PackPlan]:
+    def _packs(self, kind: PackKind, wanted: list[Trial]) -> list[PackPlan]:
         """Packs for the wanted trials without a result: those begun before first, as they were."""
         ids = {trial.id for trial in wanted}
         missing = {trial for trial in ids if self._lacks(trial)}
@@ -160,7 +156,7 @@ class StudySearch:
 
     def _lacks(self, trial: str) -> bool:
         result = self._results.get(trial)
-        return trial not in self._attempted and (result is None or result["status"] == "failed")
+        return trial not in self._attempted and (result is None or result.status == "failed")
 
     def _search_id(self, trial: Trial) -> str:
         return trial_id(
@@ -175,9 +171,9 @@ class SweepSearch:
         self.folder = folder
         results: dict[Study, list[Result]] = {}
         for result in folder.results().values():
-            results.setdefault(Study.of(result), []).append(result)
+            results.setdefault(result.study, []).append(result)
         records: dict[Study, list[PackPlan]] = {}
-        for record in map(PackPlan.of, folder.pack_records()):
+        for record in folder.pack_records():
             records.setdefault(record.study, []).append(record)
         self._by_study = {
             study: StudySearch(
@@ -206,7 +202,7 @@ class SweepSearch:
         for study in self.studies:
             if study.ready():
                 plan = study.next()
-                self.folder.write_pack(plan.record())
+                self.folder.write_pack(plan)
                 return plan
         return None
 
@@ -226,7 +222,3 @@ class SweepSearch:
             for study, search in self._by_study.items()
             if study.method == asking.method and study != asking
         ]
-
-
-def _slim(result: Result) -> Result:
-    return {name: result[name] for name in _KEPT}

@@ -23,9 +23,9 @@ from typing import Any
 
 from arc_train.errors import InputError
 from arc_train.tasks.cache import default_folder
+from orchestrator.store.pack import PackPlan, pack_text, read_pack
 from orchestrator.store.remote import Remote, is_remote, mirror
-
-Result = dict[str, Any]
+from orchestrator.store.result import Result, read_result, result_text
 
 AT_ONCE = 16  # objects that are fetched side by side
 
@@ -87,16 +87,16 @@ class SweepFolder:
         """All trial results by id.
 
         Raises:
-            InputError: a file is damaged. (Not by us: they are written whole.)
+            InputError: a file holds no result. (We write them whole.)
         """
         self._fetch_all(self.trials)
-        return {path.stem: _read(path) for path in sorted(self.trials.glob("*.json"))}
+        return {path.stem: read_result(path) for path in sorted(self.trials.glob("*.json"))}
 
     def result(self, trial: str) -> Result | None:
         """One trial's result, or None while it has none."""
         path = self.trials / f"{trial}.json"
         self._fetch(path)
-        return _read(path) if path.exists() else None
+        return read_result(path) if path.exists() else None
 
     def write_result(self, result: Result) -> None:
         """Write a trial's result, unless it has one already (a failure may be overwritten).
@@ -104,23 +104,22 @@ class SweepFolder:
         Raises:
             InputError: a search trial comes with a test accuracy: something broke the seal.
         """
-        if result["kind"] == "search" and result.get("test_accuracy") is not None:
+        if result.kind == "search" and result.test_accuracy is not None:
             raise InputError(
-                f"search trial {result['id']} comes with a test accuracy: only finals are tested"
+                f"search trial {result.id} comes with a test accuracy: only finals are tested"
             )
-        present = self.result(result["id"])
-        if present is None or present["status"] == "failed":
-            text = json.dumps(result, indent=1, allow_nan=False)
-            self.write(self.trials / f"{result['id']}.json", text.encode())
+        present = self.result(result.id)
+        if present is None or present.status == "failed":
+            self.write(self.trials / f"{result.id}.json", result_text(result).encode())
 
-    def pack_records(self) -> list[dict[str, Any]]:
+    def pack_records(self) -> list[PackPlan]:
         """The packs that were started, in a fixed order."""
         self._fetch_all(self.packs)
-        return [_read(path) for path in sorted(self.packs.glob("*.json"))]
+        return [read_pack(path) for path in sorted(self.packs.glob("*.json"))]
 
-    def write_pack(self, record: dict[str, Any]) -> None:
+    def write_pack(self, plan: PackPlan) -> None:
         """Record a pack before it starts."""
-        self.write(self.packs / f"{record['id']}.json", json.dumps(record, indent=1).encode())
+        self.write(self.packs / f"{plan.id}.json", pack_text(plan).encode())
 
     def load_checkpoint(self, pack: str) -> bytes | None:
         """A pack's checkpoint, if it has one."""
@@ -224,16 +223,6 @@ class SweepFolder:
                 f"storage {self.place} can't be reached: {error}; what is finished is there, and "
                 "the same command goes on"
             ) from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged; delete it, and the same command makes it again")
-    return content
 
 
 def write_atomically(path: Path, content: bytes) -> None:

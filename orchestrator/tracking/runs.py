@@ -5,25 +5,26 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.means import MEANS
 from orchestrator.search.space import format_config, format_value
-from orchestrator.store.folder import Result
+from orchestrator.store.result import CurveRow, Result, TrialInfo
 
 TAG_LENGTH = 64  # W&B refuses longer ones
 
 
-def about_trial(trial: Result) -> dict[str, Any]:
+def about_trial(trial: TrialInfo) -> dict[str, Any]:
     """How a trial's run is found and grouped; needs no more than is known before it is trained."""
-    tags = (catalog()[trial["task"]].group, trial["method"], trial["backbone"])
+    tags = (catalog()[trial.task].group, trial.method, trial.backbone)
     return {
-        "id": trial["id"],
+        "id": trial.id,
         "name": _name(trial),
-        "group": f"{trial['backbone']}/{trial['method']}/{trial['task']}",
-        "job_type": trial["kind"],
+        "group": str(trial.study),
+        "job_type": trial.kind,
         "tags": [tag[:TAG_LENGTH] for tag in tags],
     }
 
@@ -32,12 +33,12 @@ def config(result: Result) -> dict[str, Any]:
     """Flat, since W&B's tables filter by single keys."""
     plain = ("kind", "backbone", "method", "task", "seed", "device")
     return {
-        "task_group": catalog()[result["task"]].group,
-        **{key: result[key] for key in plain},
-        **result["config"],
-        **{f"data_{key}": value for key, value in result["data"].items()},
-        **{f"code_{key}": value for key, value in result["code"].items()},
-        **{f"package_{key}": value for key, value in result["packages"].items()},
+        "task_group": catalog()[result.task].group,
+        **{key: getattr(result, key) for key in plain},
+        **result.config,
+        **{f"data_{key}": value for key, value in asdict(result.data).items()},
+        **{f"code_{key}": value for key, value in asdict(result.code).items()},
+        **{f"package_{key}": value for key, value in result.packages.items()},
     }
 
 
@@ -45,30 +46,31 @@ def summary(result: Result) -> dict[str, Any]:
     """What the leaderboard uses; `note` always, so that a repaired trial loses its failure's."""
     outcome = ("status", "epochs_run", "val_accuracy", "val_loss", "test_accuracy")
     size = ("trainable_params", "adapter_params", "seconds")
-    known = {key: result[key] for key in (*outcome, *size) if result[key] is not None}
-    return known | {"note": result["note"] or ""}
+    found = {key: getattr(result, key) for key in (*outcome, *size)}
+    known = {key: value for key, value in found.items() if value is not None}
+    return known | {"note": result.note or ""}
 
 
-def log_rows(run: Any, rows: Iterable[list[float | None]]) -> None:
+def log_rows(run: Any, rows: Iterable[CurveRow]) -> None:
     """Rows of a curve by epoch; those that the run has already are dropped by the client."""
     for row in rows:
-        named = zip(("epoch", "train_loss", "val_loss", "val_accuracy"), row, strict=True)
-        run.log({k: v for k, v in named if v is not None}, step=row[0], commit=True)
+        known = {name: value for name, value in row._asdict().items() if value is not None}
+        run.log(known, step=row.epoch, commit=True)
 
 
 def log_adapter(run: Any, result: Result, path: Path) -> None:
     """What a final learned, as a version of its study's artifact."""
     import wandb
 
-    study = f"{result['backbone']}-{result['method']}-{result['task']}"
+    study = f"{result.backbone}-{result.method}-{result.task}"
     artifact = wandb.Artifact(
         re.sub(r"[^\w.-]", "-", study)[-128:],
         type="adapter",
-        metadata={"seed": result["seed"], **result["config"]},
+        metadata={"seed": result.seed, **result.config},
     )
     # The file is ours and doesn't change: no second copy of it in W&B's staging folder and cache.
     artifact.add_file(str(path), name="adapter.safetensors", policy="immutable", skip_cache=True)
-    run.log_artifact(artifact, aliases=[f"seed{result['seed']}"])
+    run.log_artifact(artifact, aliases=[f"seed{result.seed}"])
 
 
 def log_board(run: Any, board: Mapping[str, Any]) -> None:
@@ -127,12 +129,12 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     return wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
 
 
-def _name(trial: Result) -> str:
+def _name(trial: TrialInfo) -> str:
     """`arc · cifar100 · r50 lr0.003`, with the seed for a final."""
     short = {"rank": "r", "weight_decay": "wd", "dropout": "drop"}
     order = {"rank": 0, "lr": 1}
-    config = sorted(trial["config"].items(), key=lambda item: (order.get(item[0], 2), item[0]))
+    config = sorted(trial.config.items(), key=lambda item: (order.get(item[0], 2), item[0]))
     parts = [f"{short.get(name, name)}{format_value(value)}" for name, value in config]
-    if trial["kind"] == "final":
-        parts.append(f"seed{trial['seed']}")
-    return f"{trial['method']} · {trial['task'].split('/')[-1]} · {' '.join(parts)}"
+    if trial.kind == "final":
+        parts.append(f"seed{trial.seed}")
+    return f"{trial.method} · {trial.task.split('/')[-1]} · {' '.join(parts)}"

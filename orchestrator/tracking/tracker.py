@@ -15,13 +15,13 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.store.folder import Result
+from orchestrator.store.result import CurveRow, Result, TrialInfo
 from orchestrator.tracking import runs
 
 PATIENCE = 30  # seconds for a server to answer at a run's start, and again at its end
@@ -92,18 +92,15 @@ class Tracker:
         """What keeps results from being W&B runs, in a sentence."""
         return self._fault and f"W&B runs are missing: {self._fault}; the same command writes them"
 
-    def rows(self, trial: Result, rows: list[list[float | None]]) -> None:
-        """Show how a trial in training is doing, online only; returns at once.
-
-        trial: what is known before its result: id, kind, study, config, seed. rows: of its curve.
-        """
+    def rows(self, trial: TrialInfo, rows: Sequence[CurveRow]) -> None:
+        """Show how a trial in training is doing, online only; returns at once."""
         if self._where["mode"] == "online":
             self._put(lambda ledger: self._show(trial, rows))
 
     def log(self, result: Result) -> None:
         """Have an ended trial's run written, unless it is. Returns at once."""
         write = partial(self._write, result)
-        self._put(partial(self._try, result["id"], result["status"], write))
+        self._put(partial(self._try, result.id, result.status, write))
 
     def board(self, board: Mapping[str, Any]) -> None:
         """Have the leaderboard's run written, unless it is. Returns at once."""
@@ -175,7 +172,7 @@ class Tracker:
         _abandon()  # the service may be dead or hang: the next run starts another
         self._closing.wait(min(2**self._faults, LONGEST_PAUSE))
 
-    def _show(self, trial: Result, rows: list[list[float | None]]) -> None:
+    def _show(self, trial: TrialInfo, rows: Sequence[CurveRow]) -> None:
         """Add rows to a live run, or begin one with a whole curve: W&B takes no earlier step later.
 
         After a fault nothing is live until results come through.
@@ -183,26 +180,26 @@ class Tracker:
         if self._faults or self._closing.is_set():
             return
         try:
-            if trial["id"] not in self._live:
-                if rows[0][0] != 1:
+            if trial.id not in self._live:
+                if rows[0].epoch != 1:
                     return
-                self._live[trial["id"]] = self._open(runs.about_trial(trial))
-            runs.log_rows(self._live[trial["id"]], rows)
+                self._live[trial.id] = self._open(runs.about_trial(trial))
+            runs.log_rows(self._live[trial.id], rows)
         except Exception as error:
             self._failed(error)
             self._fault = None  # the run itself is written when its result is there
 
     def _write(self, result: Result) -> str:
         """Write a trial's run, or what a live one lacks; returns its folder's name."""
-        run = self._live.pop(result["id"], None) or self._open(runs.about_trial(result))
+        run = self._live.pop(result.id, None) or self._open(runs.about_trial(result))
         config = {"sweep": self._sweep, **runs.config(result)}
         run.config.update(config, allow_val_change=True)  # a continued run would keep the old one
-        runs.log_rows(run, result["curve"])
-        adapter = self._folder / "adapters" / f"{result['id']}.safetensors"
-        if result["kind"] == "final" and adapter.exists():
+        runs.log_rows(run, result.curve)
+        adapter = self._folder / "adapters" / f"{result.id}.safetensors"
+        if result.kind == "final" and adapter.exists():
             runs.log_adapter(run, result, adapter)
         run.summary.update(runs.summary(result))
-        return self._end(run, exit_code=int(result["status"] == "failed"))
+        return self._end(run, exit_code=int(result.status == "failed"))
 
     def _write_board(self, trial: str, board: Mapping[str, Any]) -> str:
         about = {"id": trial, "name": f"leaderboard · {self._sweep}", "job_type": "leaderboard"}

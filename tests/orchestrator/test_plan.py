@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from orchestrator.cost.work import cost, published_cost, task_sizes
 from orchestrator.plan import (
     Identity,
-    PackPlan,
     final_trials,
     pack,
     pack_size,
@@ -21,6 +20,7 @@ from orchestrator.plan import (
 )
 from orchestrator.search.space import Choice, Config, Range, grid_configs, parse, random_configs
 from orchestrator.spec import ProtocolSpec, Spec, load, resolve
+from orchestrator.store.pack import pack_of, pack_text
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 IDENTITY = Identity({"arc_pico": "w"}, {"demo/digits": "d", "demo/count": "c"})
@@ -120,7 +120,7 @@ def test_packs_are_even_and_hold_each_trial_once(count: int, size: int) -> None:
     assert max(map(len, parts)) <= size
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     plan = pack("search", study, parts[0])
-    assert PackPlan.of(plan.record()) == plan
+    assert pack_of(pack_text(plan)) == plan
 
 
 def test_packs_of_methods_that_train_much_are_smaller() -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from safetensors.torch import load_file
 from arc_train.errors import InputError
 from arc_train.tasks.cache import Entry
 from orchestrator.cluster.worker import RunningPack
-from orchestrator.plan import PackPlan
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
-from orchestrator.store.folder import Result, SweepFolder
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.pack import PackPlan
+from orchestrator.store.result import Kind, Result, plain_result
 from orchestrator.sweep import prepare, project
 
 SIZES = {"train800": 24, "val200": 16, "test": 20}
@@ -90,12 +92,10 @@ class Sweep:
             packs += 1
         return packs
 
-    def results(self, kind: str) -> list[Result]:
+    def results(self, kind: Kind) -> list[Result]:
         """In an order that doesn't depend on ids."""
-        found = [r for r in self.folder.results().values() if r["kind"] == kind]
-        return sorted(
-            found, key=lambda r: (r["method"], json.dumps(r["config"], sort_keys=True), r["seed"])
-        )
+        found = [r for r in self.folder.results().values() if r.kind == kind]
+        return sorted(found, key=lambda r: (r.method, json.dumps(r.config, sort_keys=True), r.seed))
 
     def openings(self) -> list[dict[str, Any]]:
         path = self.folder.path / "test_access.jsonl"
@@ -111,8 +111,9 @@ def honest(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 def determined(result: Result) -> dict[str, Any]:
     """All of a result but what names it and how long it took."""
-    data = {**result["data"], "fingerprint": None}
-    return {**result, "id": None, "seconds": None, "data": data}
+    content = plain_result(result)
+    data = {**content["data"], "fingerprint": None}
+    return {**content, "id": None, "seconds": None, "data": data}
 
 
 def test_other_test_labels_change_no_search_and_no_choice(
@@ -131,8 +132,11 @@ def test_other_test_labels_change_no_search_and_no_choice(
     searched = [list(map(determined, sweep.results("search"))) for sweep in (honest, other)]
     assert json.dumps(searched[0]) == json.dumps(searched[1])
     finals = [sweep.results("final") for sweep in (honest, other)]
-    tested = [[result.pop("test_accuracy") for result in results] for results in finals]
-    assert list(map(determined, finals[0])) == list(map(determined, finals[1]))
+    tested = [[result.test_accuracy for result in results] for results in finals]
+    untested = [
+        [replace(r, status="failed", test_accuracy=None) for r in found] for found in finals
+    ]
+    assert list(map(determined, untested[0])) == list(map(determined, untested[1]))
     assert tested[0] != tested[1]
 
 
@@ -163,7 +167,7 @@ def entries(thing: Any, seen: set[int]) -> Any:
 
 
 def test_a_tested_search_trial_is_refused(honest: Sweep) -> None:
-    result = {**honest.results("search")[0], "id": "f" * 16, "test_accuracy": 50.0}
+    result = replace(honest.results("search")[0], id="f" * 16, test_accuracy=50.0)
     with pytest.raises(InputError, match=r"ffff comes with a test accuracy: only finals"):
         honest.folder.write_result(result)
     assert honest.folder.result("f" * 16) is None
@@ -171,7 +175,7 @@ def test_a_tested_search_trial_is_refused(honest: Sweep) -> None:
 
 def test_each_pack_of_finals_opens_the_test_split_once_on_record(honest: Sweep) -> None:
     opened = honest.openings()
-    packs = [r["id"] for r in honest.folder.pack_records() if r["kind"] == "final"]
+    packs = [pack.id for pack in honest.folder.pack_records() if pack.kind == "final"]
     assert sorted(line["pack"] for line in opened) == sorted(packs)
     assert {line["purpose"] for line in opened} == {"final"}
 
@@ -184,14 +188,15 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
     assert metered.run() == 2, "finals alone are made again"
     twins: dict[Any, list[Result]] = {}
     for result in metered.results("final"):
-        twins.setdefault((result["method"], result["seed"]), []).append(result)
+        twins.setdefault((result.method, result.seed), []).append(result)
     for pair in twins.values():
-        plain, looked = sorted(pair, key=lambda r: "test_curve" in r)
-        assert [epoch for epoch, _ in looked["test_curve"]] == [1, 2, 3, 4]
-        assert looked["test_curve"][-1][1] == looked["test_accuracy"] == plain["test_accuracy"]
-        assert looked["curve"] == plain["curve"]
+        plain, looked = sorted(pair, key=lambda r: r.test_curve is not None)
+        assert looked.test_curve
+        assert [row.epoch for row in looked.test_curve] == [1, 2, 3, 4]
+        assert looked.test_curve[-1].accuracy == looked.test_accuracy == plain.test_accuracy
+        assert looked.curve == plain.curve
         first, second = (
-            load_file(metered.folder.adapters / f"{result['id']}.safetensors")
+            load_file(metered.folder.adapters / f"{result.id}.safetensors")
             for result in (plain, looked)
         )
         assert first.keys() == second.keys()

@@ -1,6 +1,7 @@
 """Estimates are arithmetic that a person can redo."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from orchestrator.cost.work import cost, work
 from orchestrator.plan import studies
 from orchestrator.spec import Spec, dump, resolve
 from orchestrator.store.folder import SweepFolder
+from tests.results import result
 
 SIZES = {"demo/digits": (100, 20, 50), "demo/count": (200, 10, 1000)}
 VIT_B = {"name": "b16", "model": "vit_base_patch16_224", "weights": "random"}
@@ -138,9 +140,8 @@ def test_hours_from_an_earlier_sweep_are_those_that_it_took(
         measured(str(folder.path))
     (study,) = studies(one)
     curve = [[epoch, 1.0, None, None] for epoch in range(1, 11)]
-    trained = {"kind": "search", "epochs_run": 10, "curve": curve, "seconds": 20.0}
-    about = {"backbone": study.backbone, "method": study.method, "task": study.task}
-    folder.write_result({"id": "a" * 16, "status": "done", "device": "cpu", **about, **trained})
+    trained = {"epochs_run": 10, "curve": curve, "seconds": 20.0}
+    folder.write_result(result(**asdict(study), **trained))
     rates = measured(str(folder.path))
     assert rates.device == "cpu"
     sizes = {"vtab/dtd": (800, 200, 0)}

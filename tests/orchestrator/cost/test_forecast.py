@@ -1,6 +1,7 @@
 """A forecast is arithmetic on what ended: with packs that cost what they should, it is exact."""
 
 import random
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from orchestrator.cost.estimate import operations
 from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.work import pack_work
-from orchestrator.plan import PackPlan, Trial, pack, split, studies
+from orchestrator.plan import pack, split, studies
 from orchestrator.spec import Spec
+from orchestrator.store.pack import PackKind, PackPlan, Trial
 from tests.orchestrator.cost.test_estimate import SIZES, spec
+from tests.results import result
 
 COST = {"linear": 1e-9, "arc": 3e-9}  # seconds per operation: methods differ
 
@@ -20,7 +23,8 @@ def packs(one: Spec) -> list[PackPlan]:
     """Every pack of a sweep without rounds, in an order of no meaning."""
     made = []
     for study in studies(one):
-        for kind, count in (("search", one.search.trials), ("final", len(one.finals.seeds))):
+        counts: dict[PackKind, int] = {"search": one.search.trials, "final": len(one.finals.seeds)}
+        for kind, count in counts.items():
             for part in split(range(count), one.pack.size):
                 trials = [Trial(f"{study}{kind}{i}", {}, 0, 0, 0) for i in part]
                 made.append(pack(kind, study, trials))
@@ -76,8 +80,7 @@ def test_two_workers_take_half_the_time_and_the_first_forecast_stays() -> None:
 def test_a_resumed_sweep_has_only_the_rest_before_it() -> None:
     one = spec(search={"trials": 4, "algorithm": "random"}, finals={"seeds": [0]}, pack={"size": 4})
     (study,) = studies(one)
-    known = {"backbone": study.backbone, "method": study.method, "task": study.task}
-    done = [{**known, "kind": "search", "status": "done"} for _ in range(4)]
+    done = [result(**asdict(study)) for _ in range(4)]
     (final,) = [plan for plan in packs(one) if plan.kind == "final"]
     forecast = Forecast(one, SIZES, done)
     forecast.running(final, 5.0, 10.0)

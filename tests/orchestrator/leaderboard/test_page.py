@@ -21,6 +21,8 @@ from orchestrator.leaderboard.grid import grid, statement
 from orchestrator.leaderboard.latex import escape, latex
 from orchestrator.leaderboard.page import page
 from orchestrator.leaderboard.terminal import render
+from orchestrator.store.result import Result
+from tests.results import final, result
 
 EVIL = "</script><script>alert(1)</script>{{plotly}}"
 DEMO = {"demo/digits": "demo", "demo/count": "demo", "demo/location": "demo"}
@@ -109,35 +111,31 @@ def board(
     return {"sweep": sweep, "protocol": protocol, "rows": rows, "means": means}
 
 
-def trials(made: Board) -> list[Board]:
-    """Result files of a board: searches that end in every way, and finals."""
-    results = []
+def trials(made: Board) -> list[Result]:
+    """Results of a board: searches that end in every way, and finals."""
+    results: list[Result] = []
     for study in made["rows"]:
+        own = {name: study[name] for name in ("backbone", "method", "task")}
+        own |= {"trainable_params": 110_000, "adapter_params": 100_000, "seconds": 2.5}
         for i, status in enumerate(STATUSES):
             measured = status in ("done", "stopped")
             results.append(
-                {
-                    "id": f"{len(results):016x}",
-                    "kind": "search",
-                    **{name: study[name] for name in ("backbone", "method", "task")},
-                    "config": {"rank": 2 ** (3 + i), "lr": 0.01 * 2**i},
-                    "seed": 0,
-                    "epochs_run": 4,
-                    "status": status,
-                    "note": None if status == "done" else f"{status} because of {EVIL}",
-                    "val_accuracy": 71.5 - i if measured else None,
-                    "val_loss": 1.0 if measured else None,
-                    "test_accuracy": None,
-                    "trainable_params": 110_000,
-                    "adapter_params": 100_000,
-                    "curve": [[1, 2.0, None, None], [2, 1.5, 1.6, 50.0 + i]],
-                    "seconds": 2.5,
-                }
+                result(
+                    f"{len(results):016x}",
+                    config={"rank": 2 ** (3 + i), "lr": 0.01 * 2**i},
+                    status=status,
+                    note=None if status == "done" else f"{status} because of {EVIL}",
+                    val_accuracy=71.5 - i if measured else None,
+                    val_loss=1.0 if measured else None,
+                    curve=[[1, 2.0, None, None], [2, 1.5, 1.6, 50.0 + i]],
+                    **own,
+                )
             )
         if study["test_accuracy"]:
-            final = {**results[-len(STATUSES)], "kind": "final", "val_accuracy": None}
+            winner = results[-len(STATUSES)]
             for seed, accuracy in enumerate(study["test_accuracy"]["seeds"]):
-                results.append({**final, "seed": seed, "test_accuracy": accuracy})
+                tested = {"config": winner.config, "curve": winner.curve, **own}
+                results.append(final(seed, accuracy, id=winner.id, **tested))
     return results
 
 
@@ -433,7 +431,7 @@ def test_names_can_do_no_harm() -> None:
     read = Page(page(made, results))
     calm = Page(page(board(DEMO), trials(board(DEMO))))
     assert read.data["board-data"] == made
-    assert read.data["trial-data"][0][2]["note"] == results[2]["note"]
+    assert read.data["trial-data"][0][2]["note"] == results[2].note
     assert read.tags.count("script") == calm.tags.count("script") == 7
     assert read.scripts == calm.scripts
     assert EVIL in read.texts

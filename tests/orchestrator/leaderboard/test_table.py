@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import random
-from itertools import count, permutations
+from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -14,47 +15,11 @@ from hypothesis import strategies as st
 from arc_train.backbones import Backbone
 from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.table import leaderboard, rows_csv
-from orchestrator.search.selection import select
-from orchestrator.store.folder import Result
+from orchestrator.search.selection import Candidate, select
+from orchestrator.store.result import DataInfo, Result
+from tests.results import final, result
 
 STUDY = ("b", "arc", "vtab/cifar100")
-_ids = count()
-
-
-def result(**fields: Any) -> Result:
-    """A search trial's result; a final where `kind` says so."""
-    made: Result = {
-        "id": f"{next(_ids):016x}",
-        "kind": "search",
-        "backbone": STUDY[0],
-        "method": STUDY[1],
-        "task": STUDY[2],
-        "config": {"lr": 0.01, "rank": 8},
-        "seed": 0,
-        "epochs_run": 4,
-        "status": "done",
-        "note": None,
-        "val_accuracy": 50.0,
-        "val_loss": 1.0,
-        "test_accuracy": None,
-        "trainable_params": 1000,
-        "adapter_params": 900,
-        "curve": [],
-        "seconds": 2.0,
-        "data": {"variant": "published split", "fingerprint": "f", "val_images": 200},
-    }
-    return {**made, **fields}
-
-
-def final(seed: int, accuracy: float, **fields: Any) -> Result:
-    return result(
-        kind="final",
-        seed=seed,
-        test_accuracy=accuracy,
-        val_accuracy=None,
-        val_loss=None,
-        **fields,
-    )
 
 
 def board(results: list[Result], **fields: Any) -> dict[str, Any]:
@@ -75,19 +40,21 @@ def test_ties_go_to_loss_then_parameters_then_lr_then_the_configuration() -> Non
         result(config={"lr": 0.01, "rank": 2}),
         result(config={"lr": 0.01, "rank": 4}),
     ]
-    for i in range(len(ladder)):
-        for order in permutations(ladder[i:]):
-            assert select(order) is ladder[i]
+    candidates = list(map(Candidate.of, ladder))
+    for i in range(len(candidates)):
+        for order in permutations(candidates[i:]):
+            assert select(order) is candidates[i]
 
 
 def test_only_trials_trained_to_the_end_of_a_search_can_win() -> None:
     losers = [
         result(status=status, val_accuracy=99.0) for status in ("stopped", "diverged", "failed")
     ]
-    losers.append(final(0, 99.0))
-    winner = result(val_accuracy=1.0)
-    assert select([*losers, winner]) is winner
-    assert select(losers) is None
+    losers.append(final(0, 99.0, val_accuracy=99.0, val_loss=0.0))
+    winner = Candidate.of(result(val_accuracy=1.0))
+    candidates = list(map(Candidate.of, losers))
+    assert select([*candidates, winner]) is winner
+    assert select(candidates) is None
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.randoms(use_true_random=False))
@@ -98,13 +65,13 @@ def test_test_accuracies_and_the_order_of_files_never_choose(
         result(val_accuracy=accuracy, config={"lr": 0.1, "rank": rank})
         for rank, accuracy in enumerate(accuracies)
     ]
-    winner = select(results)
-    shuffled = [{**r, "test_accuracy": draws.uniform(0, 100)} for r in results]
+    winner = select(map(Candidate.of, results))
+    shuffled = [replace(r, test_accuracy=draws.uniform(0, 100)) for r in results]
     draws.shuffle(shuffled)
-    chosen = select(shuffled)
+    chosen = select(map(Candidate.of, shuffled))
     assert winner
     assert chosen
-    assert chosen["id"] == winner["id"]
+    assert chosen.id == winner.id
 
 
 def test_a_row_holds_the_winner_and_its_finals_only() -> None:
@@ -189,7 +156,7 @@ def test_how_many_trials_validation_can_hardly_tell_from_the_winner() -> None:
     ties = made["rows"][0]["ties"]
     assert ties["standard_error"] == pytest.approx(3.5355, abs=1e-4)
     assert (ties["within_one_se"], ties["tied_at_top"]) == (3, 1)
-    old = result(data={"variant": "v", "fingerprint": "f"})
+    old = result(data=DataInfo("v", "f"))
     assert board([old])["rows"][0]["ties"] is None
     assert board([])["rows"][0]["ties"] is None
 
@@ -280,7 +247,7 @@ MODEL = "vit_base_patch16_224.orig_in21k"
 
 def compared(tasks: list[str], variant: str = "vtab-1k folder", method: str = "lora") -> Any:
     """A board of one method on a backbone of the published tables, at 70 % everywhere."""
-    data = {"variant": variant, "fingerprint": "f", "val_images": 200}
+    data = DataInfo(variant, "f", val_images=200)
     results = [
         make(backbone=MODEL, method=method, task=task, data=data)
         for task in tasks

@@ -5,7 +5,7 @@ No Ray here: a pretend worker writes result files, and the driver may be forgott
 
 import random
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arc_train.errors import InputError
-from orchestrator.plan import Identity, PackPlan, Study, Trial
+from orchestrator.plan import Identity
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.pack import PackPlan, Trial
+from orchestrator.store.result import Status
+from tests.results import result
 
 TASKS = ["demo/digits", "demo/count"]
 METHODS = ["linear", "arc"]
@@ -44,23 +47,19 @@ def opened(path: Path) -> SweepFolder:
 
 
 def train(
-    folder: SweepFolder, plan: PackPlan, trial: Trial, status: str = "done", lucky: bool = False
+    folder: SweepFolder, plan: PackPlan, trial: Trial, status: Status = "done", lucky: bool = False
 ) -> None:
     """Pretend: accuracy is a function of the configuration, where luck doesn't reverse it."""
     accuracy = 50 * random.Random(str(trial.config)).random()
     accuracy = 100 - 0.1 * accuracy if lucky else accuracy
     folder.write_result(
-        {
-            "id": trial.id,
-            "kind": "final" if plan.kind == "final" else "search",
-            **asdict(plan.study),
-            "config": trial.config,
-            "seed": trial.seed,
-            "status": status,
-            "val_accuracy": accuracy if status == "done" else None,
-            "val_loss": 1.0,
-            "trainable_params": 10,
-        }
+        result(
+            **asdict(plan.info(trial)),
+            status=status,
+            val_accuracy=accuracy if status == "done" else None,
+            test_accuracy=50.0 if plan.kind == "final" else None,
+            trainable_params=10,
+        )
     )
 
 
@@ -80,16 +79,16 @@ def test_every_study_is_searched_and_its_winner_refitted(tmp_path: Path) -> None
     search = SweepSearch(spec(), IDENTITY, folder)
     run(search, Counter())
     results = folder.results().values()
-    assert Counter(result["kind"] for result in results) == {"search": 20, "final": 8}
+    assert Counter(result.kind for result in results) == {"search": 20, "final": 8}
     for study in search.studies:
-        own = [result for result in results if Study.of(result) == study.study]
+        own = [result for result in results if result.study == study.study]
         best = max(
-            (result for result in own if result["kind"] == "search"),
-            key=lambda result: result["val_accuracy"],
+            (result for result in own if result.kind == "search"),
+            key=lambda result: result.val_accuracy,
         )
-        finals = [result for result in own if result["kind"] == "final"]
-        assert [final["config"] for final in finals] == [best["config"]] * 2
-    planned = {trial["id"] for pack in folder.pack_records() for trial in pack["trials"]}
+        finals = [result for result in own if result.kind == "final"]
+        assert [final.config for final in finals] == [best.config] * 2
+    planned = {trial.id for pack in folder.pack_records() for trial in pack.trials}
     assert planned == set(folder.results())
 
 
@@ -183,7 +182,7 @@ def test_failed_trials_are_tried_again_and_a_study_of_only_those_has_no_finals(
             train(folder, plan, trial, "failed")
         search.ended(plan)
     assert search.complete
-    assert {result["kind"] for result in folder.results().values()} == {"search"}
+    assert {result.kind for result in folder.results().values()} == {"search"}
     trained: Counter[str] = Counter()
     again = SweepSearch(small, IDENTITY, folder)
     while (plan := again.next()) is not None:
@@ -192,7 +191,7 @@ def test_failed_trials_are_tried_again_and_a_study_of_only_those_has_no_finals(
             trained[trial.id] += 1
         again.ended(plan)
     assert len(trained) == 7
-    assert {result["status"] for result in folder.results().values()} == {"done"}
+    assert {result.status for result in folder.results().values()} == {"done"}
 
 
 @pytest.mark.parametrize("algorithm", ["portfolio", "tpe"])
@@ -240,14 +239,14 @@ def test_the_best_trials_are_validated_again_before_one_is_chosen(tmp_path: Path
         search.ended(plan)
     assert kinds == ["search", "revalidate", "final"]
     results = list(folder.results().values())
-    of_seed = Counter(result["seed"] for result in results if result["kind"] == "search")
+    of_seed = Counter(result.seed for result in results if result.kind == "search")
     assert of_seed == {0: 5, 1: 3, 2: 3}
     by_config: dict[str, list[float]] = {}
-    for result in results:
-        if result["kind"] == "search":
-            by_config.setdefault(str(result["config"]), []).append(result["val_accuracy"])
+    for trial in results:
+        if trial.kind == "search":
+            by_config.setdefault(str(trial.config), []).append(trial.val_accuracy or 0.0)
     means = {config: sum(v) / 3 for config, v in by_config.items() if len(v) == 3}
-    (final,) = {str(result["config"]) for result in results if result["kind"] == "final"}
+    (final,) = {str(result.config) for result in results if result.kind == "final"}
     assert means[final] == max(means.values())
     # Chance alone had made another one the winner.
     assert by_config[final][0] < max(v[0] for v in by_config.values())
@@ -255,12 +254,13 @@ def test_the_best_trials_are_validated_again_before_one_is_chosen(tmp_path: Path
 
 def test_a_result_once_written_stays(tmp_path: Path) -> None:
     folder = opened(tmp_path)
-    folder.write_result({"id": "a", "kind": "search", "status": "done", "n": 1})
-    folder.write_result({"id": "a", "kind": "search", "status": "done", "n": 2})
-    assert folder.result("a") == {"id": "a", "kind": "search", "status": "done", "n": 1}
-    folder.write_result({"id": "b", "kind": "search", "status": "failed"})
-    folder.write_result({"id": "b", "kind": "search", "status": "done"})
-    assert folder.result("b") == {"id": "b", "kind": "search", "status": "done"}
+    first, failed = result("a", note="first"), result("b", status="failed")
+    folder.write_result(first)
+    folder.write_result(replace(first, note="second"))
+    assert folder.result("a") == first
+    folder.write_result(failed)
+    folder.write_result(replace(failed, status="done"))
+    assert folder.result("b") == replace(failed, status="done")
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

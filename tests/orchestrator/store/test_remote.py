@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from arc_train.errors import InputError
 from orchestrator.cli import main
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.remote import Remote, below
+from orchestrator.store.result import Result
+from tests.results import final
 
 BUCKET = "sweeps"
 SPEC = """
@@ -72,12 +75,10 @@ def storage(
     return f"s3://{BUCKET}/{tmp_path.name}"
 
 
-def results(place: str) -> dict[str, dict[str, Any]]:
+def results(place: str) -> dict[str, Result]:
     """What determines a result, by trial."""
-    return {
-        trial: {k: v for k, v in result.items() if k != "seconds"}
-        for trial, result in SweepFolder(place).results().items()
-    }
+    found = SweepFolder(place).results()
+    return {trial: replace(result, seconds=0.0) for trial, result in found.items()}
 
 
 def test_what_one_machine_writes_another_reads(
@@ -85,23 +86,23 @@ def test_what_one_machine_writes_another_reads(
 ) -> None:
     here = SweepFolder(storage)
     here.create()
-    result = {"id": "a" * 16, "kind": "final", "status": "failed"}
-    here.write_result(result)
+    failed = final(0, 50.0, status="failed", id="a" * 16)
+    here.write_result(failed)
     here.save_checkpoint("p", b"state")
     here.record_test_access({"pack": "p", "task": "x"})
     here.write(here.adapters / "a.safetensors", b"weights")
     monkeypatch.setenv("ARC_SWEEP_CACHE", str(tmp_path / "other"))
     there = SweepFolder(storage)
     assert there.path != here.path
-    assert there.results() == {"a" * 16: result}
+    assert there.results() == {"a" * 16: failed}
     assert there.load_checkpoint("p") == b"state"
     assert there.adapter("a").read_bytes() == b"weights"
     there.collect()
     (line,) = (there.path / "test_access.jsonl").read_text().splitlines()
     assert json.loads(line) == {"pack": "p", "task": "x"}
-    there.write_result({**result, "status": "done"})
-    assert here.result("a" * 16) == {**result, "status": "done"}
-    assert here.results()["a" * 16]["status"] == "done"
+    there.write_result(replace(failed, status="done"))
+    assert here.result("a" * 16) == replace(failed, status="done")
+    assert here.results()["a" * 16].status == "done"
     there.drop_checkpoint("p")
     assert here.load_checkpoint("p") is None
     assert there.load_checkpoint("none") is None

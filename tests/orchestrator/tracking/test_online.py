@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from orchestrator.cli import main
-from orchestrator.store.folder import Result
+from orchestrator.store.result import Result
 from orchestrator.tracking.tracker import Tracker
 from tests.orchestrator.tracking.test_tracker import (
     CHILD,
@@ -52,13 +52,13 @@ def some(count: int) -> list[Result]:
 
 def complete(server: WandbServer, results: list[Result]) -> bool:
     """Whether every trial arrived once and whole."""
-    assert set(server.runs) == {entry["id"] for entry in results}
+    assert set(server.runs) == {entry.id for entry in results}
     return all(run.history == CURVE and run.exit_code == 0 for run in server.runs.values())
 
 
 def test_a_run_arrives_as_the_result_has_it(server: WandbServer, tmp_path: Path) -> None:
     assert track(tmp_path, some(1), "online").problem is None
-    run = server.runs[result(f"{0:016x}")["id"]]
+    run = server.runs[result(f"{0:016x}").id]
     assert run.name == "arc · cifar100 · r50 lr0.003 drop0.1 wd0"
     assert (run.project, run.group, run.job_type) == (
         "sweep",
@@ -96,9 +96,8 @@ def test_a_trial_in_training_shows_its_curve_and_ends_whole(
 ) -> None:
     tracker = Tracker(tmp_path, "sweep", "online", None, None)
     trial = result()
-    known = {k: trial[k] for k in ("id", "kind", "backbone", "method", "task", "config", "seed")}
-    tracker.rows(known, trial["curve"][:1])
-    run = arrived(server, trial["id"], 1)
+    tracker.rows(trial, trial.curve[:1])
+    run = arrived(server, trial.id, 1)
     assert run.history == CURVE[:1]
     assert (run.exit_code, run.group) == (None, "arc_pico/arc/vtab/cifar100")
     tracker.log(trial)
@@ -113,12 +112,12 @@ def test_a_live_run_cut_by_the_end_of_the_driver_is_completed_by_the_next(
 ) -> None:
     trial = result(curve=[[epoch, 2.0, None, None] for epoch in range(1, 6)])
     first = Tracker(tmp_path, "sweep", "online", None, None)
-    first.rows({k: v for k, v in trial.items() if k != "curve"}, trial["curve"][:3])
-    assert arrived(server, trial["id"], 3).exit_code is None
+    first.rows(trial, trial.curve[:3])
+    assert arrived(server, trial.id, 3).exit_code is None
     first.close(30)
-    assert server.runs[trial["id"]].exit_code is None
+    assert server.runs[trial.id].exit_code is None
     assert track(tmp_path, [trial], "online").problem is None
-    run = server.runs[trial["id"]]
+    run = server.runs[trial.id]
     assert [row["epoch"] for row in run.history] == [1, 2, 3, 4, 5]
     assert run.exit_code == 0
 
@@ -142,7 +141,7 @@ def test_an_outage_costs_nothing(server: WandbServer, tmp_path: Path, fault: str
     for entry in results[:2]:
         tracker.log(entry)
     for entry in results[:2]:
-        arrived(server, entry["id"], 2)
+        arrived(server, entry.id, 2)
     server.fault = fault
     for entry in results[2:]:
         tracker.log(entry)
@@ -208,7 +207,7 @@ def test_finals_carry_what_they_learned(server: WandbServer, tmp_path: Path) -> 
     assert "seed2" in artifact["aliases"]
     assert "adapter.safetensors" in artifact["files"]
     assert artifact["committed"]
-    assert server.runs[final["id"]].exit_code == 0
+    assert server.runs[final.id].exit_code == 0
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.store.folder import Result
+from orchestrator.store.result import DataInfo, Result, Status, result_text
 from orchestrator.tracking.tracker import Tracker, resolve_mode
+from tests import results
 from tests.wandb_files import Run, runs
 
 SUMMARY = {
@@ -29,24 +30,13 @@ SUMMARY = {
 
 
 def result(trial: str = "00000000000000aa", **changes: Any) -> Result:
-    return {
-        "id": trial,
-        "kind": "search",
+    about = {
         "backbone": "arc_pico",
-        "method": "arc",
-        "task": "vtab/cifar100",
         "config": {"dropout": 0.1, "lr": 0.003, "rank": 50, "weight_decay": 0},
-        "seed": 0,
-        "note": None,
-        "test_accuracy": None,
         "curve": [[1, 2.5, None, None], [2, 2.0, 1.25, 61.5]],
-        "data": {"variant": "vtab-1k folder", "fingerprint": "beef"},
-        "code": {"version": "0.1.0", "git": None},
-        "packages": {"torch": "2"},
-        "device": "cpu",
-        **SUMMARY,
-        **changes,
+        "data": DataInfo("vtab-1k folder", "beef"),
     }
+    return results.result(trial, **{**about, **SUMMARY, **changes})
 
 
 def track(folder: Path, results: list[Result], mode: str = "offline") -> Tracker:
@@ -95,7 +85,7 @@ def test_a_run_says_what_the_result_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [("stopped", 0), ("diverged", 0), ("failed", 1)])
-def test_only_failed_trials_end_as_failed_runs(tmp_path: Path, status: str, code: int) -> None:
+def test_only_failed_trials_end_as_failed_runs(tmp_path: Path, status: Status, code: int) -> None:
     track(tmp_path, [result(status=status, curve=[], val_accuracy=None, val_loss=None)])
     (run,) = logged(tmp_path).values()
     assert (run.exit_code, run.summary["status"], run.history) == (code, status, [])
@@ -114,7 +104,7 @@ def test_what_is_logged_stays_logged_once(tmp_path: Path) -> None:
     folders = {run.folder for run in logged(tmp_path).values()}
     track(tmp_path, results)
     again = logged(tmp_path)
-    assert set(again) == {entry["id"] for entry in results}
+    assert set(again) == {entry.id for entry in results}
     assert folders < {run.folder for run in again.values()}
 
 
@@ -145,17 +135,18 @@ def test_a_service_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> 
         os.kill(int(service), signal.SIGKILL)
     results = [result(f"{i:016x}") for i in range(3)]
     assert track(tmp_path, results).problem is None
-    assert set(logged(tmp_path)) == {entry["id"] for entry in results}
+    assert set(logged(tmp_path)) == {entry.id for entry in results}
 
 
 CHILD = """
 import json, sys
 from pathlib import Path
+from orchestrator.store.result import read_result
 from orchestrator.tracking.tracker import Tracker
 folder, mode, timeout = sys.argv[1:]
 tracker = Tracker(Path(folder), "sweep", mode, None, None)
 for line in sys.stdin:
-    tracker.log(json.loads(line))
+    tracker.log(read_result(Path(line.strip())))
 tracker.close(float(timeout))
 print(json.dumps(tracker.problem))
 """
@@ -166,13 +157,22 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
 
 
+def files(folder: Path, results: list[Result]) -> str:
+    """Result files for a child to read: a path in each line."""
+    paths = []
+    for entry in results:
+        paths.append(folder / f"{entry.id}.json")
+        paths[-1].write_text(result_text(entry))
+    return "".join(f"{path}\n" for path in paths)
+
+
 def problem_of_child(
     folder: Path, results: list[Result], mode: str, timeout: float, **env: str
 ) -> str | None:
     """The problem that a process has which tracks these results; it must say nothing else."""
     ended = subprocess.run(
         [sys.executable, "-c", CHILD, str(folder), mode, str(timeout)],
-        input="\n".join(map(json.dumps, results)),
+        input=files(folder, results),
         env={**environment(), **env},
         capture_output=True,
         text=True,
@@ -201,12 +201,12 @@ def test_a_server_that_never_answers_holds_neither_the_sweep_nor_the_process(
     assert problem
     assert "W&B runs are missing" in problem
     assert track(tmp_path, [result()]).problem is None
-    assert set(logged(tmp_path)) == {result()["id"]}
+    assert set(logged(tmp_path)) == {result().id}
 
 
 def test_nothing_but_files_comes_from_it(tmp_path: Path) -> None:
     assert problem_of_child(tmp_path, [result()], "offline", 60) is None
-    assert set(logged(tmp_path)) == {result()["id"]}
+    assert set(logged(tmp_path)) == {result().id}
 
 
 @pytest.mark.slow
@@ -222,7 +222,7 @@ def test_a_driver_killed_while_writing_leaves_each_trial_once(tmp_path: Path) ->
             text=True,
         )
         assert driver.stdin
-        driver.stdin.write("\n".join(map(json.dumps, results)) + "\n")
+        driver.stdin.write(files(tmp_path, results))
         driver.stdin.flush()
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -236,7 +236,7 @@ def test_a_driver_killed_while_writing_leaves_each_trial_once(tmp_path: Path) ->
     assert len(ledger.read_text().splitlines()) < len(results), "it must be cut in the middle"
     assert track(tmp_path, results).problem is None
     found = logged(tmp_path)
-    assert set(found) == {entry["id"] for entry in results}
+    assert set(found) == {entry.id for entry in results}
     assert all(len(run.history) == 2 and run.exit_code == 0 for run in found.values())
 
 

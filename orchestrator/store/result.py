@@ -1,0 +1,167 @@
+"""A trial's result: the value that all code works with, and the JSON file that it is kept in.
+
+docs/result-format.md describes the file, field by field.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import TypeAdapter
+
+from orchestrator.store import record
+from orchestrator.store.record import STRICT, VERSION
+
+Value = int | float | str
+Config = Mapping[str, Value]
+Kind = Literal["search", "final"]
+Status = Literal["done", "stopped", "diverged", "failed"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Study:
+    """One hyperparameter-search problem."""
+
+    backbone: str
+    method: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"{self.backbone}/{self.method}/{self.task}"
+
+
+class CurveRow(NamedTuple):
+    """One epoch of a trial: mean losses, accuracy in percent; None where nothing was validated."""
+
+    epoch: int
+    train_loss: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+
+
+class MeterRow(NamedTuple):
+    """What the leak meter saw of a final after one epoch: test accuracy in percent."""
+
+    epoch: int
+    accuracy: float
+
+
+Curve = tuple[CurveRow, ...]
+TestCurve = tuple[MeterRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataInfo:
+    """Which images a trial saw.
+
+    variant: the layout they were read from. split: where the split comes from. fingerprint: of
+    all images and labels. val_images: how many a search validated on.
+    """
+
+    __pydantic_config__ = STRICT
+
+    variant: str | None
+    fingerprint: str
+    split: str | None = None
+    transform: str | None = None
+    normalise: str | None = None
+    val_images: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeInfo:
+    """Which code trained a trial; git: the commit, None outside a checkout."""
+
+    __pydantic_config__ = STRICT
+
+    version: str
+    git: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialInfo:
+    """What is known of a trial before it is trained."""
+
+    __pydantic_config__ = STRICT
+
+    id: str
+    kind: Kind
+    backbone: str
+    method: str
+    task: str
+    config: Config
+    seed: int
+
+    @property
+    def study(self) -> Study:
+        """The study that the trial belongs to."""
+        return Study(self.backbone, self.method, self.task)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(TrialInfo):
+    """How a trial ended.
+
+    Accuracies in percent, losses as means over images, seconds of its worker. note: why it ended
+    early. test_curve: of finals under the leak meter, a row for each epoch.
+    """
+
+    epochs_run: int
+    status: Status
+    note: str | None = None
+    val_accuracy: float | None
+    val_loss: float | None
+    test_accuracy: float | None
+    trainable_params: int | None
+    adapter_params: int | None
+    curve: Curve
+    seconds: float
+    data: DataInfo
+    code: CodeInfo
+    packages: Mapping[str, str]
+    device: str | None
+    test_curve: TestCurve | None = None
+    version: int = field(default=VERSION)
+
+    def __post_init__(self) -> None:
+        """A trial that is done has what it is judged by.
+
+        Raises:
+            ValueError: it lacks an accuracy, a loss or its number of parameters.
+        """
+        if self.status != "done":
+            return
+        judged_by = ("val_accuracy", "val_loss") if self.kind == "search" else ("test_accuracy",)
+        for name in (*judged_by, "trainable_params", "adapter_params"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is null, of a {self.kind} trial that is done")
+
+
+_RESULT = TypeAdapter(Result)
+
+
+def read_result(path: Path) -> Result:
+    """The result in a file, of any version.
+
+    Raises:
+        InputError: the file holds no result; names the key.
+    """
+    return record.read(_RESULT, path, "trial result")
+
+
+def plain_result(result: Result) -> dict[str, Any]:
+    """A result as the plain data of its file."""
+    content = record.plain(_RESULT, result)
+    if result.test_curve is None:
+        del content["test_curve"]
+    return content
+
+
+def result_text(result: Result) -> str:
+    """The text of a result's file.
+
+    Raises:
+        ValueError: a number that isn't finite.
+    """
+    return record.text(plain_result(result))
