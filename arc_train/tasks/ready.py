@@ -35,7 +35,7 @@ class Ready:
     cached: list[int]
 
 
-def inspect(task: Task, root: Path, cache: Path) -> Ready:
+def inspect_task(task: Task, root: Path, cache: Path) -> Ready:
     """Read a task's lists below the root, and find its entries in the cache."""
     entries = [entry for entry in cached(task, cache) if entry["variant"] != VARIANT]
     sides = sorted({entry["size"] for entry in entries})

@@ -54,13 +54,13 @@ def _find_ready(root: str, directory: str | None) -> "dict[str, Ready]":
     """By task, what this machine has of it."""
     from arc_train.tasks import cache
     from arc_train.tasks.catalog import catalog
-    from arc_train.tasks.ready import inspect
+    from arc_train.tasks.ready import inspect_task
 
     place = Path(root).expanduser()
     if not place.is_dir():
         raise InputError(f"--root {place} is no folder")
     folder = Path(directory).expanduser() if directory else cache.default_folder()
-    return {key: inspect(task, place, folder) for key, task in catalog().items()}
+    return {key: inspect_task(task, place, folder) for key, task in catalog().items()}
 
 
 SIZES = ("classes", "train", "val", "test")
