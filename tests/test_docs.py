@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from arc_train.tasks.catalog import Task
 from arc_train.tasks.sources import open_source
 from orchestrator.cli import main
 from orchestrator.spec import resolve
+from orchestrator.store.pack import PackPlan, Trial
+from orchestrator.store.result import CodeInfo, DataInfo, Result, Study
 
 TOP = Path(__file__).parents[1]
 PAGES = [
@@ -157,19 +160,21 @@ def test_every_field_of_a_sweep_folder_is_described() -> None:
     page = (TOP / "docs" / "result-format.md").read_text()
     described = set(re.findall(r"`(\w+)`", page))
     folder = TOP / "tests" / "assets" / "sweep-version-1"
+    for record in (Result, DataInfo, CodeInfo, PackPlan, Study, Trial):
+        assert {field.name for field in fields(record)} <= described, record
     for pattern in ("trials/*.json", "packs/*.json"):
         for path in folder.glob(pattern):
             content = json.loads(path.read_text())
             inner = [content.get(part, {}) for part in ("study", "data", "code", "packages")]
             inner += content.get("trials", [])
-            for fields in (content, *inner):
-                assert set(fields) <= described, path
+            for part in (content, *inner):
+                assert set(part) <= described, path
     for name in ("test_access.jsonl", "wandb/logged.jsonl"):
         for line in (folder / name).read_text().splitlines():
             assert set(json.loads(line)) <= described, name
     board = json.loads((folder / "leaderboard.json").read_text())
-    for fields in (board, board["protocol"], *board["rows"], *board["means"]):
-        assert set(fields) <= described
+    for part in (board, board["protocol"], *board["rows"], *board["means"]):
+        assert set(part) <= described
     for row in board["rows"]:
         assert {*row["test_accuracy"], *row["ties"]} <= described
 
