@@ -6,14 +6,19 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
+from arc_train import adapt, adapter_state
+from arc_train.backbones import Backbone, outline
+from arc_train.methods import METHODS
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.sources import open_source
 from orchestrator.cli import main
@@ -138,6 +143,22 @@ def test_python_on_pages_compiles_and_imports_what_there_is() -> None:
             compile(block, page.name, "exec")
             imports = [line for line in block.splitlines() if line.startswith(("import", "from"))]
             exec("\n".join(imports), {})
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_names_of_tensors_are_described(method: str, model: str) -> None:
+    _, table = (TOP / "docs" / "models.md").read_text().split("| method | names |")
+    named = re.findall(r"`([^`]+)`", table)
+    patterns = [re.sub(r"\{.*?\}|<.*?>", "*", name) for name in named if "." in name]
+    patterns += [pattern.replace(".attn.", ".mlp.") for pattern in patterns]  # "the same under"
+    patterns += [pattern.replace(".mlp.", ".attn.") for pattern in patterns]
+    backbone = outline(Backbone(model, model, "random"))
+    with torch.device("meta"):
+        adapted = adapt(backbone, method, 2)
+    for name in adapter_state(adapted):
+        ours = name in backbone.state_dict()  # the backbone's own, in timm's words
+        assert ours or any(fnmatchcase(name, pattern) for pattern in patterns), name
 
 
 def test_the_task_that_the_page_adds_can_be_read(tmp_path: Path) -> None:
