@@ -10,6 +10,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
@@ -23,7 +24,7 @@ ROUNDS = 5
 def main() -> None:
     """Print medians over ROUNDS."""
     made = board({**VTAB, **FGVC}, [f"method_{i}" for i in range(12)], ["a", "b", "c", "d"])
-    none = {**made, "rows": [], "means": []}
+    none = replace(made, rows=(), means=())
     results = trials(made)
     started = time.perf_counter()
     pages = {"full benchmark": page(made, results), "no studies": page(none, [])}

@@ -21,7 +21,7 @@ from orchestrator.plan import Identity
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import load
 from orchestrator.store.folder import SweepFolder
-from orchestrator.sweep import project
+from orchestrator.sweep import write_leaderboard
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def bookkeeping(folder: Path) -> Any:
 
 def leaderboard(folder: Path) -> Any:
     """leaderboard.json, .csv and .html."""
-    return project(load(folder / "spec.yaml"), SweepFolder(folder))
+    return write_leaderboard(load(folder / "spec.yaml"), SweepFolder(folder))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
 from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.work import task_sizes
+from orchestrator.leaderboard.board import Board, Protocol
 from orchestrator.plan import Identity, studies
 from orchestrator.progress import Progress
 from orchestrator.search.selection import metered_alike
@@ -45,7 +46,7 @@ class Ended:
     """How a sweep ended: its folder on this machine, its leaderboard, and trials by status."""
 
     folder: Path
-    board: dict[str, Any]
+    board: Board
     statuses: Mapping[str, int]
     trained: int
     interrupted: bool
@@ -74,7 +75,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
         problem, interrupted = None, False
         if search.ready():
             interrupted, problem = _tune(spec, folder, identity, search, tracker, progress)
-        board = project(spec, folder)
+        board = write_leaderboard(spec, folder)
         if not interrupted:
             tracker.board(board)
         tracker.close(timeout=10 if interrupted else None)
@@ -86,7 +87,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
         return Ended(folder.path, board, statuses, trained, interrupted, problem or tracker.problem)
 
 
-def upload(spec: Spec, folder: SweepFolder, board: Mapping[str, Any]) -> None:
+def upload(spec: Spec, folder: SweepFolder, board: Board) -> None:
     """Have every result and the leaderboard as W&B runs online, wherever the sweep ran.
 
     What is online already isn't sent again.
@@ -113,17 +114,16 @@ def _tracker(spec: Spec, folder: SweepFolder, mode: str) -> Tracker:
     return Tracker(folder.path, spec.name, mode, spec.wandb.project, spec.wandb.entity)
 
 
-def project(spec: Spec, folder: SweepFolder) -> dict[str, Any]:
-    """Write the leaderboard's files from the result files; returns leaderboard.json's content."""
+def write_leaderboard(spec: Spec, folder: SweepFolder) -> Board:
+    """Write the leaderboard's files from the result files."""
     results = metered_alike(folder.results().values(), spec.protocol.leak_meter)
     tasks = catalog()
     board = leaderboard.leaderboard(
         spec.name,
-        spec.protocol.model_dump(),
+        Protocol(spec.protocol.final_on, spec.protocol.leak_meter, tuple(spec.finals.seeds)),
         results,
-        [(s.backbone, s.method, s.task) for s in studies(spec)],
+        studies(spec),
         {task: tasks[task].group for task in spec.tasks},
-        spec.finals.seeds,
         {named.name: named.backbone() for named in spec.backbones},
     )
     leaderboard.write(folder, board, results)

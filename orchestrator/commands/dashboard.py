@@ -16,13 +16,13 @@ def run(options: argparse.Namespace) -> int:
     """Save workspace and report, online where there are credentials; returns the exit code."""
     from orchestrator.spec import load
     from orchestrator.store.folder import SweepFolder, write_atomically
-    from orchestrator.sweep import project, upload
+    from orchestrator.sweep import upload, write_leaderboard
     from orchestrator.tracking import dashboard
     from orchestrator.tracking.tracker import has_credentials
 
     folder = SweepFolder(options.folder)
     spec = load(folder.resolved_spec())
-    board = project(spec, folder)
+    board = write_leaderboard(spec, folder)
     place = spec.wandb.project or spec.name
     if has_credentials():
         upload(spec, folder, board)  # the panels show its runs

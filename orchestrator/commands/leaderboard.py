@@ -3,15 +3,15 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from arc_train.errors import InputError
 from orchestrator.commands.arguments import add_folder, add_json
 from orchestrator.commands.exit_codes import DONE
 
 if TYPE_CHECKING:
+    from orchestrator.leaderboard.board import Board
     from orchestrator.store.folder import SweepFolder
 
 
@@ -28,14 +28,15 @@ def run(options: argparse.Namespace) -> int:
     """Rebuild and show the leaderboard; returns the exit code."""
     from rich.console import Console
 
+    from orchestrator.leaderboard.board import plain_board
     from orchestrator.leaderboard.terminal import render
     from orchestrator.spec import load
     from orchestrator.store.folder import SweepFolder
-    from orchestrator.sweep import project, upload
+    from orchestrator.sweep import upload, write_leaderboard
 
     folder = SweepFolder(options.folder)
     spec = load(folder.resolved_spec())
-    board = project(spec, folder)
+    board = write_leaderboard(spec, folder)
     if options.latex:
         _write_latex(board, Path(options.latex))
     if options.png:
@@ -43,13 +44,13 @@ def run(options: argparse.Namespace) -> int:
     if options.wandb:
         upload(spec, folder, board)
     if options.json:
-        print(json.dumps(board))
+        print(json.dumps(plain_board(board)))
     else:
         Console().print(render(board))
     return DONE
 
 
-def _write_latex(board: Mapping[str, Any], file: Path) -> None:
+def _write_latex(board: "Board", file: Path) -> None:
     from orchestrator.leaderboard.latex import latex
 
     try:
@@ -58,7 +59,7 @@ def _write_latex(board: Mapping[str, Any], file: Path) -> None:
         raise InputError(f"--latex {file}: {error.strerror}") from error
 
 
-def _draw_figures(board: Mapping[str, Any], folder: "SweepFolder", place: Path) -> None:
+def _draw_figures(board: "Board", folder: "SweepFolder", place: Path) -> None:
     try:
         from orchestrator.leaderboard.figures import draw
     except ImportError as error:

@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     catch_interrupts()  # before the slow imports, so that they can be interrupted too
 
     from orchestrator import sweep
+    from orchestrator.leaderboard.board import plain_board
     from orchestrator.leaderboard.terminal import render
     from orchestrator.progress import Progress
     from orchestrator.spec import load
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     console = Console(file=sys.stderr if options.json else sys.stdout)
     ended = sweep.run(spec, Progress(console))
     if options.json:
-        print(json.dumps(ended.board))
+        print(json.dumps(plain_board(ended.board)))
     else:
         console.print(render(ended.board))
         _print_places(console, spec.place, ended)

@@ -1,13 +1,14 @@
-"""leaderboard.json's content -> our numbers beside published ones, as people read them.
+"""The leaderboard -> our numbers beside published ones, as people read them.
 
 The terminal and the HTML page both draw it, so that they can't differ.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
-from orchestrator.leaderboard.grid import MOST_TASKS, Board, Grid, final_seeds, number, short
+from orchestrator.leaderboard.board import Board, Interval, Mean, Reference, Row
+from orchestrator.leaderboard.grid import MOST_TASKS, Grid, final_seeds, number, short
 
 TITLES = {"mean_19": "mean of 19", "mean_groups": "mean of groups"}
 MARKS = {"test-picked": "t", "val-picked": "v", "copied baseline": "c"}
@@ -19,8 +20,16 @@ MEANING = {
 }
 
 
+class Ours(NamedTuple):
+    """An accuracy of ours, its 95 % interval, and over how many seeds it goes."""
+
+    accuracy: float | None
+    interval: Interval | None
+    seeds: int
+
+
 @dataclass(frozen=True)
-class Beside:
+class Comparison:
     """One number of ours with what others printed, in %; differences are ours minus theirs.
 
     where: a task, or a mean by its title. kind: task, headline (a benchmark's mean) or group.
@@ -40,44 +49,45 @@ class Beside:
     retuned: float | None
     retuned_difference: float | None
 
-    def brief(self) -> "Beside":
+    def brief(self) -> "Comparison":
         """Without interval and re-tuning, for where there is no room."""
         return replace(self, spread=None, retuned=None, retuned_difference=None)
 
 
-def compare(board: Board, grid: Grid) -> list[Beside]:
+def compare(board: Board, grid: Grid) -> list[Comparison]:
     """All that has something beside it: per line of the grid its means, then its tasks."""
-    titles = short(row["task"] for row in board["rows"])
-    means = {(mean["backbone"], mean["method"]): mean for mean in board["means"]}
+    titles = short(row.task for row in board.rows)
+    means = {(mean.backbone, mean.method): mean for mean in board.means}
     found = []
     for line in grid.lines:
         mean = means[line.backbone, line.method]
-        printed, anew = mean["published"] or {}, mean["retuned"] or {}
+        printed, anew = mean.published or {}, mean.retuned or {}
         for key in dict.fromkeys((*printed, *anew)):
             if key == "mean":
                 continue  # stands under its group's name
             kind = "headline" if key in (*TITLES, "fgvc") else "group"
-            seeds = final_seeds(board)
-            test = {"mean": mean[key], "ci95": mean["ci95"][key], "n": seeds}
+            ours = Ours(mean.averages[key], mean.ci95.get(key), final_seeds(board))
             pair = printed.get(key), anew.get(key)
-            found.append(_beside(mean, TITLES.get(key, key), kind, test, *pair))
-        for row in board["rows"]:
-            if (row["backbone"], row["method"]) == (line.backbone, line.method):
-                pair = row["published"], row["retuned"]
-                if any(pair):
-                    where = titles[row["task"]]
-                    found.append(_beside(row, where, "task", row["test_accuracy"], *pair))
+            found.append(_comparison(mean, TITLES.get(key, key), kind, ours, *pair))
+        for row in board.rows:
+            if (row.backbone, row.method) != (line.backbone, line.method):
+                continue
+            if row.published or row.retuned:
+                test = row.test_accuracy
+                ours = Ours(test.mean, test.ci95, test.n) if test else Ours(None, None, 0)
+                pair = row.published, row.retuned
+                found.append(_comparison(row, titles[row.task], "task", ours, *pair))
     return found
 
 
-def headlines(every: Sequence[Beside]) -> list[Beside]:
+def headlines(every: Sequence[Comparison]) -> list[Comparison]:
     """The benchmarks' means, or else the groups'; tasks too if they are few."""
     few = len({entry.where for entry in every if entry.kind == "task"}) <= MOST_TASKS
     means = "headline" if any(entry.kind == "headline" for entry in every) else "group"
     return [entry for entry in every if entry.kind in (means, *(("task",) if few else ()))]
 
 
-def notes(board: Board, shown: Sequence[Beside]) -> list[str]:
+def notes(board: Board, shown: Sequence[Comparison]) -> list[str]:
     """The legend of a comparison, and what is wrong in the tables it is with."""
     if not shown:
         return []
@@ -91,14 +101,14 @@ def notes(board: Board, shown: Sequence[Beside]) -> list[str]:
             "Re-tuned: an independent study, settings chosen on validation images, last epoch, one "
             "seed, on ImageNet-21k weights."
         )
-    trained_on = board["protocol"].get("final_on")
-    if trained_on == "train+val" and any(row["task"].startswith("fgvc/") for row in _given(board)):
+    trained_on = board.protocol.final_on
+    if trained_on == "train+val" and any(row.task.startswith("fgvc/") for row in _given(board)):
         said.append("FGVC finals train on train + val here, the published ones on train alone.")
     wrong = [
-        f"{entry['backbone']} {entry['name']} {TITLES.get(entry['mean'], entry['mean'])} "
-        f"{number(entry['printed'])}, cells give {entry['recomputed']:.2f}"
-        + (" (rounding could do that)" if entry["by_rounding"] else "")
-        for entry in board.get("published_disagreements", ())
+        f"{entry.backbone} {entry.name} {TITLES.get(entry.mean, entry.mean)} "
+        f"{number(entry.printed)}, cells give {entry.recomputed:.2f}"
+        + (" (rounding could do that)" if entry.by_rounding else "")
+        for entry in board.published_disagreements
     ]
     if wrong:
         said.append(f"Printed means that their own cells contradict: {'; '.join(wrong)}.")
@@ -107,14 +117,14 @@ def notes(board: Board, shown: Sequence[Beside]) -> list[str]:
 
 def sources(board: Board) -> list[str]:
     """Where the figures are from."""
-    entries = (row[kind] for row in _given(board) for kind in ("published", "retuned"))
-    return list(dict.fromkeys(entry["source"] for entry in entries if entry))
+    entries = (entry for row in _given(board) for entry in (row.published, row.retuned))
+    return list(dict.fromkeys(entry.source for entry in entries if entry))
 
 
-def marks(printed: Mapping[str, Any]) -> str:
+def marks(printed: Reference) -> str:
     """What to know of a published figure, as MEANING explains it."""
-    weights = {True: "", False: "w", None: "w?"}[printed["same_weights"]]
-    return MARKS[printed["protocol"]] + weights
+    weights = {True: "", False: "w", None: "w?"}[printed.same_weights]
+    return MARKS[printed.protocol] + weights
 
 
 def signed(difference: float | None) -> str:
@@ -122,25 +132,32 @@ def signed(difference: float | None) -> str:
     return "–" if difference is None else f"{difference:+.1f}".replace("-", "−")
 
 
-def _given(board: Board) -> Iterable[Any]:
-    return (row for row in board["rows"] if row["published"] or row["retuned"])
+def _given(board: Board) -> Iterable[Row]:
+    return (row for row in board.rows if row.published or row.retuned)
 
 
-def _beside(
-    entry: Any, where: str, kind: str, test: Any, printed: Any | None, anew: Any | None
-) -> Beside:
-    ours, low_high = (test["mean"], test.get("ci95")) if test else (None, None)
-    return Beside(
-        entry["backbone"],
-        entry["method"],
+def _comparison(
+    of: Row | Mean,
+    where: str,
+    kind: str,
+    ours: Ours,
+    printed: Reference | None,
+    anew: Reference | None,
+) -> Comparison:
+    spread = None
+    if ours.accuracy is not None and ours.interval:
+        spread = max(abs(bound - ours.accuracy) for bound in ours.interval)
+    return Comparison(
+        of.backbone,
+        of.method,
         where,
         kind,
-        ours,
-        max(abs(bound - ours) for bound in low_high) if low_high else None,
-        test["n"] if test else 0,
-        printed and printed["accuracy"],
+        ours.accuracy,
+        spread,
+        ours.seeds,
+        printed.accuracy if printed else None,
         marks(printed) if printed else "",
-        printed and printed["difference"],
-        anew and anew["accuracy"],
-        anew and anew["difference"],
+        printed.difference if printed else None,
+        anew.accuracy if anew else None,
+        anew.difference if anew else None,
     )

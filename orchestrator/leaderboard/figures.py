@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from orchestrator.leaderboard.ranks import ranks
+from orchestrator.leaderboard.board import Board, Mean, Row
+from orchestrator.leaderboard.ranks import Ranking, ranks
 from orchestrator.store.result import Result
-
-Board = Mapping[str, Any]
 
 DPI = 200
 GROUPS = ("natural", "specialized", "structured", "fgvc", "demo")
@@ -42,33 +41,37 @@ def draw(board: Board, results: Iterable[Result], folder: Path) -> list[Path]:
             figure.savefig(path, dpi=DPI, bbox_inches="tight")
             drawn.append(path)
 
-    for backbone in dict.fromkeys(row["backbone"] for row in board["rows"]):
-        rows = [row for row in board["rows"] if row["backbone"] == backbone]
-        means = [mean for mean in board["means"] if mean["backbone"] == backbone]
+    for backbone in dict.fromkeys(row.backbone for row in board.rows):
+        rows = [row for row in board.rows if row.backbone == backbone]
+        means = [mean for mean in board.means if mean.backbone == backbone]
         keep(f"parameters-{backbone}", _parameters(means))
         keep(f"groups-{backbone}", _groups(rows))
-        for method in dict.fromkeys(row["method"] for row in rows):
-            own = [row for row in rows if row["method"] == method]
+        for method in dict.fromkeys(row.method for row in rows):
+            own = [row for row in rows if row.method == method]
             keep(f"search-{method}-{backbone}", _search(own, searched))
     for ranking in ranks(board):
-        keep(f"ranks-{ranking['backbone']}", _ranks(ranking))
+        keep(f"ranks-{ranking.backbone}", _ranks(ranking))
     return drawn
 
 
-def _parameters(means: Sequence[Mapping[str, Any]]) -> Figure | None:
+def _parameters(means: Sequence[Mean]) -> Figure | None:
     """Mean accuracy against trained parameters, published points hollow."""
-    key = "mean_19" if all(mean["mean_19"] is not None for mean in means) else "mean"
-    shown = [mean for mean in means if mean[key] is not None and mean["params_mean"]]
+    key = "mean_19" if all(mean.averages["mean_19"] is not None for mean in means) else "mean"
+    shown = [
+        (mean, mean.params_mean, accuracy)
+        for mean in means
+        if (accuracy := mean.averages[key]) is not None and mean.params_mean
+    ]
     if not shown:
         return None
     figure, axes = _figure(3.4, 2.6)
-    for i, mean in enumerate(shown):
+    for i, (mean, params, accuracy) in enumerate(shown):
         look = _look(i)
-        axes.plot(mean["params_mean"], mean[key], **look, label=mean["method"])
-        printed = (mean["published"] or {}).get(key)
-        if printed and printed.get("params_mean"):
+        axes.plot(params, accuracy, **look, label=mean.method)
+        printed = (mean.published or {}).get(key)
+        if printed and printed.params_mean:
             hollow = {**look, "markerfacecolor": "none"}
-            axes.plot(printed["params_mean"], printed["accuracy"], **hollow)
+            axes.plot(printed.params_mean, printed.accuracy, **hollow)
     axes.set_xscale("log")
     axes.set_xlabel("trained parameters")
     axes.set_ylabel(f"test accuracy, % ({'mean of 19 tasks' if key == 'mean_19' else 'mean'})")
@@ -76,19 +79,20 @@ def _parameters(means: Sequence[Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def _groups(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+def _groups(rows: Sequence[Row]) -> Figure | None:
     """Mean accuracy of each method on each group of tasks, where all of its tasks are finished."""
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    groups = [group for group in GROUPS if any(row["group"] == group for row in rows)]
+    methods = list(dict.fromkeys(row.method for row in rows))
+    groups = [group for group in GROUPS if any(row.group == group for row in rows)]
     figure, axes = _figure(1.2 + 1.3 * len(groups), 2.4)
     width = 0.8 / len(methods)
     lowest = math.inf
     for i, method in enumerate(methods):
         for place, group in enumerate(groups):
-            own = [r for r in rows if r["method"] == method and r["group"] == group]
-            if not own or any(row["test_accuracy"] is None for row in own):
+            own = [r for r in rows if r.method == method and r.group == group]
+            accuracies = [row.test_accuracy.mean for row in own if row.test_accuracy]
+            if not own or len(accuracies) < len(own):
                 continue
-            height = sum(row["test_accuracy"]["mean"] for row in own) / len(own)
+            height = sum(accuracies) / len(own)
             lowest = min(lowest, height)
             at = place - 0.4 + width * (i + 0.5)
             axes.bar(at, height, width, color=HUES[i % 7], hatch=("", "///", "...")[i // 7 % 3])
@@ -101,14 +105,14 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def _search(rows: Sequence[Mapping[str, Any]], trials: Sequence[Result]) -> Figure | None:
+def _search(rows: Sequence[Row], trials: Sequence[Result]) -> Figure | None:
     """A method's searches, a panel per task: learning rate against validation accuracy."""
     panels = []
     for row in rows:
         own = [
             (t, t.val_accuracy)
             for t in trials
-            if (t.backbone, t.method, t.task) == (row["backbone"], row["method"], row["task"])
+            if (t.backbone, t.method, t.task) == (row.backbone, row.method, row.task)
             and t.val_accuracy is not None
             and float(t.config.get("lr", 0)) > 0
         ]
@@ -124,7 +128,7 @@ def _search(rows: Sequence[Mapping[str, Any]], trials: Sequence[Result]) -> Figu
         axes = figure.add_subplot(down, across, i + 1)
         for trial, accuracy in own:
             place = values.index(float(trial.config.get("rank", 0))) / max(1, len(values) - 1)
-            won = trial.status == "done" and trial.config == row["config"]
+            won = trial.status == "done" and trial.config == row.config
             axes.plot(
                 trial.config["lr"],
                 accuracy,
@@ -136,29 +140,29 @@ def _search(rows: Sequence[Mapping[str, Any]], trials: Sequence[Result]) -> Figu
             )
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_title(row["task"].split("/")[-1], fontsize=7)
+        axes.set_title(row.task.split("/")[-1], fontsize=7)
         axes.tick_params(labelsize=6)
     ranked = f", darkest: rank {values[0]:g}, lightest: {values[-1]:g}" if len(values) > 1 else ""
     figure.supxlabel("learning rate", fontsize=7)
     figure.supylabel("validation accuracy, %", fontsize=7)
-    figure.suptitle(f"{rows[0]['method']}: stopped trials pale, winner ringed{ranked}", fontsize=7)
+    figure.suptitle(f"{rows[0].method}: stopped trials pale, winner ringed{ranked}", fontsize=7)
     return figure
 
 
-def _ranks(ranking: Mapping[str, Any]) -> Figure:
+def _ranks(ranking: Ranking) -> Figure:
     """Mean ranks; a bar joins methods that the tasks can't tell apart."""
-    entries = ranking["methods"]
+    entries = ranking.methods
     figure, axes = _figure(3.4, 0.9 + 0.22 * len(entries))
     for i, entry in enumerate(entries):
-        axes.plot(entry["rank"], i, "o", color="black", markersize=4)
-    for i, (first, last) in enumerate(ranking["groups"]):
+        axes.plot(entry.rank, i, "o", color="black", markersize=4)
+    for i, (first, last) in enumerate(ranking.groups):
         at = len(entries) + 0.4 + 0.25 * i
         axes.plot([at, at], [first - 0.2, last + 0.2], color="#777777", linewidth=2.5)
-    axes.set_yticks(range(len(entries)), [entry["method"] for entry in entries])
+    axes.set_yticks(range(len(entries)), [entry.method for entry in entries])
     axes.invert_yaxis()
-    critical = ranking["critical"]
+    critical = ranking.critical
     told = "" if critical is None else f", critical difference {critical:.2f}"
-    axes.set_xlabel(f"mean rank over {ranking['tasks']} tasks{told}")
+    axes.set_xlabel(f"mean rank over {ranking.tasks} tasks{told}")
     axes.set_xticks(range(1, len(entries) + 1))
     return figure
 

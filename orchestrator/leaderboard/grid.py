@@ -1,4 +1,4 @@
-"""leaderboard.json's content -> the grid of numbers that people read.
+"""The leaderboard -> the grid of numbers that people read.
 
 It decides what stands in which column, what is incomplete and what is best; the terminal and the
 HTML page both draw it, so that they can't differ.
@@ -8,13 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median_low
-from typing import Any
 
 from arc_train.tasks.standins import VARIANT
+from orchestrator.leaderboard.board import Board, Mean, Row
 from orchestrator.leaderboard.means import VTAB_GROUPS
-
-Board = Mapping[str, Any]
-Row = Mapping[str, Any]
 
 # Over how many tasks the published means of these names go.
 PUBLISHED_SIZE = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
@@ -79,18 +76,18 @@ def grid(board: Board) -> Grid:
     """
     columns = _columns(board)
     rows: dict[tuple[str, str], dict[str, tuple[int, Row]]] = {}
-    for index, row in enumerate(board["rows"]):
-        rows.setdefault((row["backbone"], row["method"]), {})[row["task"]] = (index, row)
+    for index, row in enumerate(board.rows):
+        rows.setdefault((row.backbone, row.method), {})[row.task] = (index, row)
     seeds = final_seeds(board)
     table = [
         (
             mean,
             [
-                _cell(column, mean, rows.get((mean["backbone"], mean["method"]), {}), seeds)
+                _cell(column, mean, rows.get((mean.backbone, mean.method), {}), seeds)
                 for column in columns
             ],
         )
-        for mean in board["means"]
+        for mean in board.means
     ]
     for place, column in enumerate(columns):
         if column.kind in ("params", "leak"):
@@ -105,25 +102,25 @@ def grid(board: Board) -> Grid:
             cell = cells[place]
             if len(complete) > 1 and not cell.partial and number(cell.value) == top:
                 cells[place] = replace(cell, best=True, ties=False)
-    lines = [Line(mean["backbone"], mean["method"], tuple(cells)) for mean, cells in table]
+    lines = [Line(mean.backbone, mean.method, tuple(cells)) for mean, cells in table]
     return Grid(tuple(columns), tuple(sorted(lines, key=_rank)))
 
 
 def statement(board: Board) -> str:
     """The protocol behind the numbers, in a sentence."""
     seeds = final_seeds(board)
-    final_on = str(board["protocol"].get("final_on", "train+val")).replace("+", " + ")
+    final_on = board.protocol.final_on.replace("+", " + ")
     over = (
         f"mean ± standard deviation over {seeds} seeds"
         if seeds > 1
         else "one seed, so that nothing says how far chance carries a number"
     )
     once = "once per final, after its last epoch"
-    if board["protocol"].get("leak_meter"):
+    if board.protocol.leak_meter:
         once += (
             "; the leak meter also tests finals after every epoch, when nothing is left to choose"
         )
-    stand_ins = any(VARIANT in row.get("variants", ()) for row in board["rows"])
+    stand_ins = any(VARIANT in row.variants for row in board.rows)
     rehearsal = "REHEARSAL on drawn stand-ins, not on the named tasks. " if stand_ins else ""
     return (
         f"{rehearsal}Test accuracy in %, {over}: each study's winner, chosen on validation images "
@@ -135,7 +132,7 @@ def legend(board: Board, cells: Iterable[Cell], leak: bool) -> list[str]:
     """What stands behind the marks of the cells shown and, where they are, the leak columns."""
     notes = []
     if any(cell.ties for cell in cells):
-        of = " on its backbone" if len({row["backbone"] for row in board["rows"]}) > 1 else ""
+        of = " on its backbone" if len({row.backbone for row in board.rows}) > 1 else ""
         notes.append(
             f"{TIES} can't be told from the best{of}: their 95 % intervals over seeds overlap."
         )
@@ -149,8 +146,8 @@ def legend(board: Board, cells: Iterable[Cell], leak: bool) -> list[str]:
 
 def hardly_told(board: Board) -> str | None:
     """How often validation could hardly tell the winner from others, in a sentence."""
-    ties = [row["ties"] for row in board["rows"] if row.get("ties")]
-    close = sorted(entry["within_one_se"] for entry in ties if entry["within_one_se"])
+    ties = [row.ties for row in board.rows if row.ties]
+    close = sorted(entry.within_one_se for entry in ties if entry.within_one_se)
     if not close:
         return None
     return (
@@ -161,12 +158,7 @@ def hardly_told(board: Board) -> str | None:
 
 def final_seeds(board: Board) -> int:
     """How many finals a study has when it is complete."""
-    seeds = board["protocol"].get("seeds")
-    if seeds:
-        return len(seeds)
-    return max(
-        (row["test_accuracy"]["n"] for row in board["rows"] if row["test_accuracy"]), default=0
-    )
+    return len(board.protocol.seeds)
 
 
 def number(value: float | None) -> str:
@@ -184,12 +176,12 @@ def parameters(count: float | None) -> str:
 
 
 def _columns(board: Board) -> list[Column]:
-    groups = {row["task"]: row["group"] for row in board["rows"]}
+    groups = {row.task: row.group for row in board.rows}
     planned = Counter(groups.values())
     params = Column("params_mean", "params", "params")
     tasks = [Column(task, title, "task", groups[task]) for task, title in short(groups).items()]
     leak = []
-    if any(row["best_on_test"] for row in board["rows"]):
+    if any(row.best_on_test for row in board.rows):
         leak = [Column("best_on_test", "best\non test", "leak"), Column("gap", "gap", "leak")]
     if len(groups) == 1:
         return [*tasks, *leak, params]
@@ -219,26 +211,32 @@ def short(tasks: Iterable[str]) -> dict[str, str]:
     return {task: tail if tail and count[tail] == 1 else task for task, tail in tails.items()}
 
 
-def _cell(column: Column, mean: Row, rows: Mapping[str, tuple[int, Row]], seeds: int) -> Cell:
+def _cell(column: Column, mean: Mean, rows: Mapping[str, tuple[int, Row]], seeds: int) -> Cell:
     if column.kind == "task":
-        index, row = rows.get(column.key, (None, {}))
-        test = row.get("test_accuracy")
-        if not test:
-            return Cell(None, want=seeds, source=index)
-        ties = bool(row.get("ties_with_best"))
-        return Cell(test["mean"], test["std"], test["n"], seeds, ties=ties, source=index)
+        index, row = rows.get(column.key, (None, None))
+        return _task_cell(index, row, seeds)
     inside = [row for _, row in rows.values()]
     if column.kind == "group":
-        inside = [row for row in inside if row["group"] == column.key]
+        inside = [row for row in inside if row.group == column.key]
     elif column.key in ("mean_19", "mean_groups"):
-        inside = [row for row in inside if row["group"] in VTAB_GROUPS]
-    have = sum(1 for row in inside if row["test_accuracy"])
+        inside = [row for row in inside if row.group in VTAB_GROUPS]
     if column.kind == "leak":
-        metered = mean["best_on_test"] or {"n_tasks": 0}
-        value = metered.get("gap" if column.key == "gap" else "mean")
-        return Cell(value, have=metered["n_tasks"], want=len(inside))
-    ties = bool(mean.get("ties_with_best", {}).get(column.key))
-    return Cell(mean[column.key], have=have, want=len(inside), ties=ties)
+        if mean.best_on_test is None:
+            return Cell(None, want=len(inside))
+        value = mean.best_on_test.gap if column.key == "gap" else mean.best_on_test.mean
+        return Cell(value, have=mean.best_on_test.n_tasks, want=len(inside))
+    have = sum(1 for row in inside if row.test_accuracy)
+    if column.kind == "params":
+        return Cell(mean.params_mean, have=have, want=len(inside))
+    ties = bool(mean.ties_with_best.get(column.key))
+    return Cell(mean.averages[column.key], have=have, want=len(inside), ties=ties)
+
+
+def _task_cell(index: int | None, row: Row | None, seeds: int) -> Cell:
+    if row is None or row.test_accuracy is None:
+        return Cell(None, want=seeds, source=index)
+    test, ties = row.test_accuracy, bool(row.ties_with_best)
+    return Cell(test.mean, test.std, test.n, seeds, ties=ties, source=index)
 
 
 def _rank(line: Line) -> tuple[bool, bool, float]:

@@ -7,13 +7,12 @@ and parameters; rows that others printed stand below ours. Needs booktabs and gr
 from collections.abc import Sequence
 
 from arc_train.tasks.catalog import catalog
+from orchestrator.leaderboard.board import Board, Mean, Reference, Row
 from orchestrator.leaderboard.comparison import compare, marks, notes, sources
 from orchestrator.leaderboard.grid import (
-    Board,
     Cell,
     Column,
     Grid,
-    Row,
     grid,
     legend,
     number,
@@ -39,8 +38,8 @@ ESCAPES = str.maketrans(
 def latex(board: Board) -> str:
     """All tables of a board."""
     numbers = grid(board)
-    benchmarks = dict.fromkeys(row["task"].split("/")[0] for row in board["rows"])
-    backbones = dict.fromkeys(row["backbone"] for row in board["rows"])
+    benchmarks = dict.fromkeys(row.task.split("/")[0] for row in board.rows)
+    backbones = dict.fromkeys(row.backbone for row in board.rows)
     text = "% Needs \\usepackage{booktabs,graphicx}\n"
     for backbone in backbones:
         for benchmark in benchmarks:
@@ -56,19 +55,19 @@ def escape(text: str) -> str:
 def _table(board: Board, numbers: Grid, backbone: str, benchmark: str, only: bool) -> str:
     rows = [
         row
-        for row in board["rows"]
-        if row["backbone"] == backbone and row["task"].split("/")[0] == benchmark
+        for row in board.rows
+        if row.backbone == backbone and row.task.split("/")[0] == benchmark
     ]
-    means = {mean["method"]: mean for mean in board["means"] if mean["backbone"] == backbone}
-    columns = _columns(numbers, list(dict.fromkeys(row["group"] for row in rows)), only)
+    means = {mean.method: mean for mean in board.means if mean.backbone == backbone}
+    columns = _columns(numbers, list(dict.fromkeys(row.group for row in rows)), only)
     ours, theirs, shown = [], [], []
     for line in numbers.lines:
         if line.backbone != backbone:
             continue
-        mine = [row for row in rows if row["method"] == line.method]
+        mine = [row for row in rows if row.method == line.method]
         cells = [line.cells[numbers.columns.index(column)] for column in columns]
         values = [_cell(cell, column) for cell, column in zip(cells, columns, strict=True)]
-        params = average([row["trainable_params"] for row in mine if row["test_accuracy"]])
+        params = average([row.trainable_params or 0 for row in mine if row.test_accuracy])
         ours.append(_line([escape(line.method), *values, _millions(params)]))
         for kind in ("published", "retuned"):
             printed = _printed(kind, mine, means[line.method], columns)
@@ -147,18 +146,20 @@ def _cell(cell: Cell, column: Column) -> str:
     return (rf"\textbf{{{value}}}" if cell.best else value) + mark + spread
 
 
-def _printed(kind: str, rows: Sequence[Row], mean: Row, columns: Sequence[Column]) -> str | None:
+def _printed(kind: str, rows: Sequence[Row], mean: Mean, columns: Sequence[Column]) -> str | None:
     """A line of what others printed for a method, where there is any."""
-    entries = {row["task"]: row[kind] for row in rows} | (mean[kind] or {})
-    found = [entry for row in rows if (entry := entries[row["task"]])]
+    published = kind == "published"
+    by_task = {row.task: row.published if published else row.retuned for row in rows}
+    entries: dict[str, Reference | None] = {**by_task}
+    entries |= (mean.published if published else mean.retuned) or {}
+    found = [entry for row in rows if (entry := entries[row.task])]
     if not found:
         return None
-    name = found[0]["name"] if kind == "published" else f"{mean['method']}, re-tuned"
+    name = found[0].name if published else f"{mean.method}, re-tuned"
     cells = [entries.get(column.key) for column in columns]
-    values = [number(entry["accuracy"] if entry else None) for entry in cells]
-    sup = f"$^{{\\mathrm{{{marks(found[0])}}}}}$" if kind == "published" else ""
-    params = found[0].get("params_mean")
-    return _line([escape(name) + sup, *map(escape, values), _millions(params)])
+    values = [number(entry.accuracy if entry else None) for entry in cells]
+    sup = f"$^{{\\mathrm{{{marks(found[0])}}}}}$" if published else ""
+    return _line([escape(name) + sup, *map(escape, values), _millions(found[0].params_mean)])
 
 
 def _caption(board: Board, numbers: Grid, cells: Sequence[Cell]) -> str:

@@ -1,4 +1,4 @@
-"""leaderboard.json's content and the trials -> one HTML page that needs nothing but a browser.
+"""The leaderboard and the trials -> one HTML page that needs nothing but a browser.
 
 The table is made here, so that it is there at once and without scripts; page.html's script sorts
 it and draws the plots from the data that stands in the page as JSON.
@@ -9,22 +9,29 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from orchestrator.leaderboard.comparison import Beside, compare, headlines, notes, signed, sources
+from orchestrator.leaderboard.board import Board, Row, plain_board
+from orchestrator.leaderboard.comparison import (
+    Comparison,
+    compare,
+    headlines,
+    notes,
+    signed,
+    sources,
+)
 from orchestrator.leaderboard.grid import (
     MOST_TASKS,
     TIES,
-    Board,
     Cell,
     Column,
     Grid,
     Line,
-    Row,
     final_seeds,
     grid,
     hardly_told,
@@ -51,19 +58,19 @@ def page(board: Board, results: Iterable[Result]) -> str:
     trials = list(results)
     numbers = grid(board)
     parts = {
-        "title": escape(str(board["sweep"])),
+        "title": escape(board.sweep),
         "statement": escape(statement(board)),
         "summary": _summary(board, trials),
-        "table": _table(numbers) if board["rows"] else "",
+        "table": _table(numbers) if board.rows else "",
         "filters": _filters(board),
         "every": _every(numbers),
-        "detail": DETAIL if board["rows"] else "",
+        "detail": DETAIL if board.rows else "",
         "caption": _caption(numbers, board),
         "beside": _beside(board, numbers),
         "statuses": _statuses(board, trials),
-        "board": _json(board),
+        "board": _json(plain_board(board)),
         "trials": _json(_by_study(board, trials)),
-        "ranks": _json(ranks(board)),
+        "ranks": _json([asdict(ranking) for ranking in ranks(board)]),
         "cost": _json(cost(board, trials)),
         "plotly": get_plotlyjs(),
     }
@@ -79,14 +86,14 @@ def _json(value: Any) -> str:
 
 
 def _summary(board: Board, trials: Sequence[Result]) -> str:
-    rows = board["rows"]
-    tested = sum(1 for row in rows if row["test_accuracy"])
+    rows = board.rows
+    tested = sum(1 for row in rows if row.test_accuracy)
     finals = sum(1 for t in trials if t.kind == "final" and t.status == "done")
     facts = [
         (f"{tested} of {len(rows)}", "studies with a result"),
-        (f"{sum(row['trials'] for row in rows):,}", "search trials"),
+        (f"{sum(row.trials for row in rows):,}", "search trials"),
         (f"{finals:,} of {len(rows) * final_seeds(board):,}", "finals tested"),
-        (_hours(sum(row["seconds"] for row in rows)), "of training"),
+        (_hours(sum(row.seconds for row in rows)), "of training"),
     ]
     return "".join(f"<li><b>{value}</b> {escape(what)}</li>" for value, what in facts)
 
@@ -118,7 +125,7 @@ def _filters(board: Board) -> str:
         ("Backbone", "by-backbone", "backbone"),
         ("Tasks", "by-group", "group"),
     ):
-        values = list(dict.fromkeys(str(row[key]) for row in board["rows"]))
+        values = list(dict.fromkeys(str(getattr(row, key)) for row in board.rows))
         options = "".join(f"<option>{escape(value)}</option>" for value in values)
         found += (
             f"<label{'' if len(values) > 1 else ' hidden'}>{title} "
@@ -207,12 +214,12 @@ def _beside(board: Board, numbers: Grid) -> str:
     legend = " ".join([*notes(board, every), f"Sources: {'; '.join(sources(board))}."])
     return (
         '<section aria-labelledby="h-beside" id="beside"><div class="top">'
-        '<h2 id="h-beside">Beside the published tables</h2></div>'
+        '<h2 id="h-beside">Comparison the published tables</h2></div>'
         f'{tables}<p class="hint">{escape(legend)}</p></section>'
     )
 
 
-def _compared(shown: Sequence[Beside], several: bool) -> str:
+def _compared(shown: Sequence[Comparison], several: bool) -> str:
     head = "".join(
         f'<th scope="col">{title}</th>'
         for title in ("On", "ours", "seeds", "printed", "difference", "re-tuned", "difference")
@@ -242,18 +249,18 @@ def _compared(shown: Sequence[Beside], several: bool) -> str:
 
 def _by_study(board: Board, trials: Iterable[Result]) -> list[list[dict[str, Any]]]:
     """The search trials of each row of the board, in its order, with what the plots show."""
-    places = {(r["backbone"], r["method"], r["task"]): i for i, r in enumerate(board["rows"])}
+    places = {row.study: i for i, row in enumerate(board.rows)}
     studies: list[list[dict[str, Any]]] = [[] for _ in places]
     for trial in trials:
-        place = places.get((trial.backbone, trial.method, trial.task))
+        place = places.get(trial.study)
         if place is not None and trial.kind == "search":
-            studies[place].append(_slim(trial, board["rows"][place]))
+            studies[place].append(_slim(trial, board.rows[place]))
     return studies
 
 
 def cost(board: Board, trials: Iterable[Result]) -> list[dict[str, Any]]:
     """Seconds of training by method, in the board's order, and what they were spent on."""
-    spent = {row["method"]: dict.fromkeys(SPENT, 0.0) for row in board["rows"]}
+    spent = {row.method: dict.fromkeys(SPENT, 0.0) for row in board.rows}
     for trial in trials:
         if trial.method in spent:
             ended = trial.status if trial.status in ("done", "stopped") else "lost"
@@ -263,7 +270,7 @@ def cost(board: Board, trials: Iterable[Result]) -> list[dict[str, Any]]:
 
 
 def _slim(trial: Result, row: Row) -> dict[str, Any]:
-    won = trial.status == "done" and trial.config == row["config"]
+    won = trial.status == "done" and trial.config == row.config
     slim = {
         "config": {name: _rounded(value) for name, value in trial.config.items()},
         "status": trial.status,
@@ -291,8 +298,8 @@ def _rounded(value: Any) -> Any:
 
 def _statuses(board: Board, trials: Sequence[Result]) -> str:
     """Search trials and finals by status: a bar and a table by method; why trials ended early."""
-    shown = {(row["backbone"], row["method"], row["task"]) for row in board["rows"]}
-    trials = [t for t in trials if (t.backbone, t.method, t.task) in shown]
+    shown = {row.study for row in board.rows}
+    trials = [t for t in trials if t.study in shown]
     if not trials:
         return "<p>No trial has finished yet.</p>"
     total = Counter(trial.status for trial in trials)
@@ -305,7 +312,7 @@ def _statuses(board: Board, trials: Sequence[Result]) -> str:
     searched = [trial for trial in trials if trial.kind == "search"]
     body = "".join(
         _counts(method, [trial for trial in searched if trial.method == method], "by")
-        for method in dict.fromkeys(row["method"] for row in board["rows"])
+        for method in dict.fromkeys(row.method for row in board.rows)
     )
     body += _counts("All searches", searched)
     body += _counts("Finals", [trial for trial in trials if trial.kind == "final"])

@@ -1,149 +1,106 @@
-"""Result files -> leaderboard.json's content (design.md, Contracts). Reads and writes nothing.
+"""Results -> the leaderboard. Reads and writes nothing.
 
-Where a study is not complete, what is missing is null, and means say over how many tasks they go:
-nothing is guessed, nothing is averaged quietly. How far chance carries a number stands beside it.
+Where a study is not complete, what is missing is None, and means say over how many tasks they go:
+nothing is guessed, nothing is averaged quietly. Beside a number stands how far chance carries it.
 """
 
-import csv
-import io
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, replace
 
 from scipy.special import stdtrit
 
 from arc_train.backbones import Backbone
-from orchestrator.leaderboard.beside import set_beside
+from orchestrator.leaderboard.board import (
+    BestOnTest,
+    Board,
+    Interval,
+    Mean,
+    MeanBestOnTest,
+    Protocol,
+    Row,
+    Spread,
+    Ties,
+)
 from orchestrator.leaderboard.means import MEANS, VTAB_GROUPS, average, averages
+from orchestrator.leaderboard.references import add_references
 from orchestrator.search.selection import Candidate, finals, select
-from orchestrator.store.result import Result, TestCurve
-
-Row = dict[str, Any]
-StudyKey = tuple[str, str, str]
+from orchestrator.store.result import Result, Study, TestCurve
 
 CONFIDENCE = 0.95
 
 
 def leaderboard(
     sweep: str,
-    protocol: Mapping[str, Any],
+    protocol: Protocol,
     results: Iterable[Result],
-    studies: Sequence[StudyKey],
+    studies: Sequence[Study],
     groups: Mapping[str, str],
-    seeds: Sequence[int],
     backbones: Mapping[str, Backbone] | None = None,
-) -> dict[str, Any]:
+) -> Board:
     """The leaderboard of a sweep.
 
-    studies: (backbone, method, task) in the order to show. groups: task -> group. seeds: those
-        of the finals; results under others (of an earlier form of the sweep) don't count.
+    protocol: results under other seeds (of an earlier form of the sweep) don't count.
+    studies: in the order to show. groups: task -> group.
     backbones: by name; published figures stand beside the results on those that are named here.
     """
-    by_study: dict[StudyKey, list[Result]] = {study: [] for study in studies}
+    by_study: dict[Study, list[Result]] = {study: [] for study in studies}
     for result in results:
-        by_study.get((result.backbone, result.method, result.task), []).append(result)
-    rows = [_row(study, groups[study[2]], found, seeds) for study, found in by_study.items()]
-    pairs = dict.fromkeys((row["backbone"], row["method"]) for row in rows)
+        by_study.get(result.study, []).append(result)
+    seeds = protocol.seeds
+    rows = [_row(study, groups[study.task], found, seeds) for study, found in by_study.items()]
+    pairs = dict.fromkeys((row.backbone, row.method) for row in rows)
     means = [
-        _mean([row for row in rows if (row["backbone"], row["method"]) == pair], len(seeds))
+        _mean([row for row in rows if (row.backbone, row.method) == pair], len(seeds))
         for pair in pairs
     ]
-    _mark_rows(rows, len(seeds))
-    _mark_means(means, rows, len(seeds))
-    return {
-        "sweep": sweep,
-        "protocol": {**protocol, "seeds": list(seeds)},
-        "rows": rows,
-        "means": means,
-        "published_disagreements": set_beside(rows, means, backbones or {}),
-    }
+    board = Board(
+        sweep,
+        protocol,
+        tuple(_marked_rows(rows, len(seeds))),
+        tuple(_marked_means(means, rows, len(seeds))),
+    )
+    return add_references(board, backbones or {})
 
 
-def rows_csv(board: Mapping[str, Any]) -> str:
-    """The rows as CSV, a column for each hyperparameter that occurs."""
-    hyper = sorted({name for row in board["rows"] for name in row["config"] or ()})
-    columns = ["backbone", "method", "task", "group", "test_accuracy", "test_std", "test_seeds"]
-    columns += ["test_ci95_low", "test_ci95_high", "best", "ties_with_best"]
-    if any(row["best_on_test"] for row in board["rows"]):
-        columns += ["best_on_test", "best_on_test_gap"]
-    columns += ["val_accuracy", "val_standard_error", "val_within_one_se", "val_tied_at_top"]
-    columns += [*hyper, "trainable_params", "adapter_params", "trials", "seconds"]
-    if any(row["published"] or row["retuned"] for row in board["rows"]):
-        columns += ["published", "published_difference", "published_protocol"]
-        columns += ["published_weights", "published_same_weights", "published_source"]
-        columns += ["retuned", "retuned_difference", "retuned_best_epoch_on_test"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for row in board["rows"]:
-        test = row["test_accuracy"] or {"mean": None, "std": None, "n": 0, "ci95": None}
-        low, high = test["ci95"] or (None, None)
-        metered = row["best_on_test"] or {"mean": None, "gap": None}
-        ties = row["ties"] or {}
-        printed, anew = row["published"] or {}, row["retuned"] or {}
-        writer.writerow(
-            {
-                **row,
-                **(row["config"] or {}),
-                "test_accuracy": test["mean"],
-                "test_std": test["std"],
-                "test_seeds": test["n"],
-                "test_ci95_low": low,
-                "test_ci95_high": high,
-                "best_on_test": metered["mean"],
-                "best_on_test_gap": metered["gap"],
-                **{f"val_{name}": count for name, count in ties.items()},
-                **{f"published_{name}": value for name, value in printed.items()},
-                **{f"retuned_{name}": value for name, value in anew.items()},
-                "published": printed.get("accuracy"),
-                "retuned": anew.get("accuracy"),
-            }
-        )
-    return text.getvalue()
-
-
-def _row(study: StudyKey, group: str, results: list[Result], seeds: Sequence[int]) -> Row:
+def _row(study: Study, group: str, results: list[Result], seeds: Sequence[int]) -> Row:
     chosen = select(map(Candidate.of, results))
     winner = next((r for r in results if chosen and r.id == chosen.id), None)
     tested = [result for result in finals(results, chosen) if result.seed in seeds]
-    tested.sort(key=lambda result: list(seeds).index(result.seed))
+    tested.sort(key=lambda result: seeds.index(result.seed))
     searched = [result for result in results if result.kind == "search"]
-    return {
-        "backbone": study[0],
-        "method": study[1],
-        "task": study[2],
-        "group": group,
-        "test_accuracy": _spread([r.test_accuracy for r in tested if r.test_accuracy is not None]),
-        "val_accuracy": chosen and chosen.val_accuracy,
-        "ties": winner and chosen and _ties(chosen, winner.data.val_images, searched),
-        "config": winner and winner.config,
-        "trainable_params": winner and winner.trainable_params,
-        "adapter_params": winner and winner.adapter_params,
-        "trials": len(searched),
-        "statuses": dict(sorted(Counter(result.status for result in searched).items())),
-        "seconds": round(sum(result.seconds for result in results), 3),
-        "variants": sorted({r.data.variant for r in results if r.data.variant}),
-        "published": None,
-        "retuned": None,
-        "best_on_test": _best_on_test([r.test_curve for r in tested if r.test_curve is not None]),
-    }
+    return Row(
+        **asdict(study),
+        group=group,
+        test_accuracy=_spread([r.test_accuracy for r in tested if r.test_accuracy is not None]),
+        val_accuracy=chosen.val_accuracy if chosen else None,
+        ties=_ties(chosen, winner.data.val_images, searched) if chosen and winner else None,
+        config=winner.config if winner else None,
+        trainable_params=winner.trainable_params if winner else None,
+        adapter_params=winner.adapter_params if winner else None,
+        trials=len(searched),
+        statuses=dict(sorted(Counter(result.status for result in searched).items())),
+        seconds=round(sum(result.seconds for result in results), 3),
+        variants=tuple(sorted({r.data.variant for r in results if r.data.variant})),
+        best_on_test=_best_on_test([r.test_curve for r in tested if r.test_curve is not None]),
+    )
 
 
-def _spread(accuracies: list[float]) -> dict[str, Any] | None:
+def _spread(accuracies: Sequence[float]) -> Spread | None:
     """Mean, sample standard deviation and 95 % interval over seeds; one seed has only a mean."""
     if not accuracies:
         return None
-    return {
-        "mean": statistics.fmean(accuracies),
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "n": len(accuracies),
-        "seeds": accuracies,
-        "ci95": _interval(accuracies),
-    }
+    return Spread(
+        mean=statistics.fmean(accuracies),
+        std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        n=len(accuracies),
+        seeds=tuple(accuracies),
+        ci95=_interval(accuracies),
+    )
 
 
-def _interval(accuracies: Sequence[float]) -> list[float] | None:
+def _interval(accuracies: Sequence[float]) -> Interval | None:
     """Student's 95 % interval of the mean over seeds, in percent; None for one seed.
 
     It covers what a seed changes: initialisation, dropout, the order of batches. It does not cover
@@ -156,22 +113,14 @@ def _interval(accuracies: Sequence[float]) -> list[float] | None:
     mean = statistics.fmean(accuracies)
     quantile = float(stdtrit(len(accuracies) - 1, (1 + CONFIDENCE) / 2))
     half = quantile * statistics.stdev(accuracies) / len(accuracies) ** 0.5
-    return [max(0.0, mean - half), min(100.0, mean + half)]
+    return max(0.0, mean - half), min(100.0, mean + half)
 
 
-def _ties(
-    winner: Candidate, images: int | None, searched: Sequence[Result]
-) -> dict[str, Any] | None:
-    """How many other trials the validation images can hardly tell from the winner.
-
-    standard_error: of the winner's accuracy, binomial over the validation images, in points.
-    within_one_se: others, stopped ones included, last validated at most that far below the winner.
-    tied_at_top: others trained to the end with the very same accuracy.
-    """
-    if not images or winner.val_accuracy is None:  # results of before this was recorded
-        return None
+def _ties(winner: Candidate, images: int | None, searched: Sequence[Result]) -> Ties | None:
     top = winner.val_accuracy
-    error = (top * (100 - top) / images) ** 0.5
+    if not images or top is None:  # results of before the number of images was recorded
+        return None
+    error: float = (top * (100 - top) / images) ** 0.5
     others = [
         (r.status, r.val_accuracy)
         for r in searched
@@ -179,63 +128,62 @@ def _ties(
         and r.seed == winner.seed  # of those validated again, each counts once
         and r.val_accuracy is not None
     ]
-    return {
-        "standard_error": error,
-        "within_one_se": sum(1 for _, accuracy in others if accuracy >= top - error),
-        "tied_at_top": sum(1 for entry in others if entry == ("done", top)),
-    }
+    return Ties(
+        standard_error=error,
+        within_one_se=sum(1 for _, accuracy in others if accuracy >= top - error),
+        tied_at_top=sum(1 for other in others if other == ("done", top)),
+    )
 
 
-def _best_on_test(curves: Sequence[TestCurve]) -> dict[str, Any] | None:
-    """What each final's best epoch on test would have claimed; gap: over its last epoch's.
-
-    curves: rows (epoch, test accuracy). epochs: the first best epoch of each seed.
-    """
+def _best_on_test(curves: Sequence[TestCurve]) -> BestOnTest | None:
     if not curves:
         return None
     best = [max(curve, key=lambda row: row.accuracy) for curve in curves]
-    accuracies = [accuracy for _, accuracy in best]
-    return {
-        "mean": statistics.fmean(accuracies),
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "n": len(accuracies),
-        "epochs": [epoch for epoch, _ in best],
-        "gap": statistics.fmean(
-            b.accuracy - curve[-1].accuracy for b, curve in zip(best, curves, strict=True)
-        ),
-    }
+    accuracies = [row.accuracy for row in best]
+    gaps = [row.accuracy - curve[-1].accuracy for row, curve in zip(best, curves, strict=True)]
+    return BestOnTest(
+        mean=statistics.fmean(accuracies),
+        std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        n=len(accuracies),
+        epochs=tuple(row.epoch for row in best),
+        gap=statistics.fmean(gaps),
+    )
 
 
-def _mark_rows(rows: Sequence[Row], seeds: int) -> None:
-    """Mark in each (backbone, task) the best row and those that can't be told from it."""
-    for pair in dict.fromkeys((row["backbone"], row["task"]) for row in rows):
-        group = [row for row in rows if (row["backbone"], row["task"]) == pair]
+def _marked_rows(rows: Sequence[Row], seeds: int) -> list[Row]:
+    """The rows; in each (backbone, task) the best and those that can't be told from it marked."""
+    marked = list(rows)
+    for pair in dict.fromkeys((row.backbone, row.task) for row in rows):
+        places = [i for i, row in enumerate(rows) if (row.backbone, row.task) == pair]
         found = [
-            (row["test_accuracy"]["mean"], row["test_accuracy"]["ci95"])
-            if _whole([row], seeds)
+            (test.mean, test.ci95)
+            if (test := rows[i].test_accuracy) and _complete([rows[i]], seeds)
             else None
-            for row in group
+            for i in places
         ]
-        for row, (best, ties) in zip(group, _compare(found), strict=True):
-            row |= {"best": best, "ties_with_best": ties}
+        for i, (best, ties) in zip(places, _compare(found), strict=True):
+            marked[i] = replace(rows[i], best=best, ties_with_best=ties)
+    return marked
 
 
-def _mark_means(means: Sequence[Row], rows: Sequence[Row], seeds: int) -> None:
+def _marked_means(means: Sequence[Mean], rows: Sequence[Row], seeds: int) -> list[Mean]:
     """The same for each mean on each backbone, as maps from the mean's name."""
-    for backbone in dict.fromkeys(mean["backbone"] for mean in means):
-        group = [mean for mean in means if mean["backbone"] == backbone]
-        own = [row for row in rows if row["backbone"] == backbone]
+    best: list[dict[str, bool]] = [{} for _ in means]
+    ties: list[dict[str, bool | None]] = [{} for _ in means]
+    for backbone in dict.fromkeys(mean.backbone for mean in means):
+        places = [i for i, mean in enumerate(means) if mean.backbone == backbone]
         for key in MEANS:
-            inside = _inside(key, own)
+            inside = _inside(key, [row for row in rows if row.backbone == backbone])
             found = [
-                (mean[key], mean["ci95"][key])
-                if _whole([row for row in inside if row["method"] == mean["method"]], seeds)
+                (value, means[i].ci95[key])
+                if (value := means[i].averages[key]) is not None
+                and _complete([row for row in inside if row.method == means[i].method], seeds)
                 else None
-                for mean in group
+                for i in places
             ]
-            for mean, (best, ties) in zip(group, _compare(found), strict=True):
-                mean.setdefault("best", {})[key] = best
-                mean.setdefault("ties_with_best", {})[key] = ties
+            for i, marks in zip(places, _compare(found), strict=True):
+                best[i][key], ties[i][key] = marks
+    return [replace(mean, best=best[i], ties_with_best=ties[i]) for i, mean in enumerate(means)]
 
 
 def _inside(key: str, rows: Sequence[Row]) -> list[Row]:
@@ -243,18 +191,16 @@ def _inside(key: str, rows: Sequence[Row]) -> list[Row]:
     if key == "mean":
         return list(rows)
     groups = VTAB_GROUPS if key in ("mean_19", "mean_groups") else (key,)
-    return [row for row in rows if row["group"] in groups]
+    return [row for row in rows if row.group in groups]
 
 
-def _whole(rows: Sequence[Row], seeds: int) -> bool:
+def _complete(rows: Sequence[Row], seeds: int) -> bool:
     """Whether there are rows, each with all its finals."""
-    return bool(rows) and all(
-        row["test_accuracy"] and row["test_accuracy"]["n"] == seeds for row in rows
-    )
+    return bool(rows) and all(row.test_accuracy and row.test_accuracy.n == seeds for row in rows)
 
 
 def _compare(
-    found: Sequence[tuple[float, list[float] | None] | None],
+    found: Sequence[tuple[float, Interval | None] | None],
 ) -> list[tuple[bool, bool | None]]:
     """(is the best, ties with it) of each of some means with their intervals; None: incomplete.
 
@@ -276,41 +222,40 @@ def _compare(
     return marks
 
 
-def _mean(rows: list[Row], seeds: int) -> dict[str, Any]:
+def _mean(rows: list[Row], seeds: int) -> Mean:
     """Means of one method on one backbone, each over the tasks that have a result.
 
     `n_tasks` says over how many, `n_by_group` how many of each group: only 7 natural tasks, or 19
     in all, make the number that published tables call by the same name.
     """
-    tested = [row for row in rows if row["test_accuracy"]]
-    groups = [row["group"] for row in tested]
-    metered = [row["best_on_test"] for row in tested if row["best_on_test"]]
-    return {
-        "backbone": rows[0]["backbone"],
-        "method": rows[0]["method"],
-        **averages(groups, [row["test_accuracy"]["mean"] for row in tested]),
-        "ci95": {key: _interval_of_mean(key, _inside(key, rows), seeds) for key in MEANS},
-        "params_mean": average([row["trainable_params"] for row in tested]),
-        "n_tasks": len(tested),
-        "n_expected": len(rows),
-        "n_by_group": {group: groups.count(group) for group in (*VTAB_GROUPS, "fgvc")},
-        "published": None,
-        "retuned": None,
-        "best_on_test": {
-            "mean": statistics.fmean(entry["mean"] for entry in metered),
-            "gap": statistics.fmean(entry["gap"] for entry in metered),
-            "n_tasks": len(metered),
-        }
+    tested = [(row, row.test_accuracy) for row in rows if row.test_accuracy]
+    groups = [row.group for row, _ in tested]
+    metered = [row.best_on_test for row, _ in tested if row.best_on_test]
+    params = [row.trainable_params for row, _ in tested if row.trainable_params is not None]
+    return Mean(
+        backbone=rows[0].backbone,
+        method=rows[0].method,
+        averages=averages(groups, [test.mean for _, test in tested]),
+        ci95={key: _interval_of_mean(key, _inside(key, rows), seeds) for key in MEANS},
+        params_mean=average(params),
+        n_tasks=len(tested),
+        n_expected=len(rows),
+        n_by_group={group: groups.count(group) for group in (*VTAB_GROUPS, "fgvc")},
+        best_on_test=MeanBestOnTest(
+            mean=statistics.fmean(entry.mean for entry in metered),
+            gap=statistics.fmean(entry.gap for entry in metered),
+            n_tasks=len(metered),
+        )
         if metered
         else None,
-    }
+    )
 
 
-def _interval_of_mean(key: str, rows: Sequence[Row], seeds: int) -> list[float] | None:
+def _interval_of_mean(key: str, rows: Sequence[Row], seeds: int) -> Interval | None:
     """Over the means that each seed gives, where all finals of its tasks are there."""
-    if not _whole(rows, seeds):
+    if not _complete(rows, seeds):
         return None
-    groups = [row["group"] for row in rows]
-    by_seed = zip(*(row["test_accuracy"]["seeds"] for row in rows), strict=True)
+    groups = [row.group for row in rows]
+    by_seed = zip(*(row.test_accuracy.seeds for row in rows if row.test_accuracy), strict=True)
     means = [averages(groups, accuracies)[key] for accuracies in by_seed]
     return _interval([mean for mean in means if mean is not None])

@@ -9,15 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.leaderboard import comparison
-from orchestrator.leaderboard.comparison import Beside, compare, headlines, signed
+from orchestrator.leaderboard.board import Board, Mean
+from orchestrator.leaderboard.comparison import Comparison, compare, headlines, signed
 from orchestrator.leaderboard.grid import (
     MOST_TASKS,
     TIES,
-    Board,
     Cell,
     Grid,
     Line,
-    Row,
     final_seeds,
     grid,
     hardly_told,
@@ -44,12 +43,12 @@ class _Leaderboard:
         self.grid = grid(board)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not any(row["test_accuracy"] for row in self.board["rows"]):
-            yield Text.assemble((str(self.board["sweep"]), "bold"), self._nothing())
+        if not any(row.test_accuracy for row in self.board.rows):
+            yield Text.assemble((self.board.sweep, "bold"), self._nothing())
             return
         layout = self._layout(options.max_width)
-        backbones = list(dict.fromkeys(row["backbone"] for row in self.board["rows"]))
-        yield Text(str(self.board["sweep"]), style="bold")
+        backbones = list(dict.fromkeys(row.backbone for row in self.board.rows))
+        yield Text(self.board.sweep, style="bold")
         for backbone in backbones:
             if len(backbones) > 1:
                 yield Text(f"\n{backbone}", style="italic")
@@ -75,8 +74,8 @@ class _Leaderboard:
                 yield Text("Every task: leaderboard.html and leaderboard.csv.", style="dim")
 
     def _nothing(self) -> str:
-        trials = sum(row["trials"] for row in self.board["rows"])
-        studies = len(self.board["rows"])
+        trials = sum(row.trials for row in self.board.rows)
+        studies = len(self.board.rows)
         return f": no final has finished yet ({trials} search trials, {studies} studies)"
 
     def _layout(self, width: int) -> "_Layout":
@@ -103,15 +102,15 @@ class _Leaderboard:
         by_count: dict[tuple[int, int], list[str]] = {}
         several = len({line.backbone for line in self.grid.lines}) > 1
         for line, mean in _with_means(self.grid.lines, self.board):
-            if 0 < mean["n_tasks"] < mean["n_expected"]:
-                by_count.setdefault((mean["n_tasks"], mean["n_expected"]), []).append(line.method)
+            if 0 < mean.n_tasks < mean.n_expected:
+                by_count.setdefault((mean.n_tasks, mean.n_expected), []).append(line.method)
         if any(cell.partial for cell in layout.cells(("mean", "group"))):
             for (have, want), names in sorted(by_count.items(), reverse=True):
                 who = f"{len(names)} lines" if several or len(names) > 6 else ", ".join(names)
                 notes.append(f"* over {have} of {want} tasks: {who}")
         seeds = final_seeds(self.board)
-        tested = [row["test_accuracy"] for row in self.board["rows"] if row["test_accuracy"]]
-        missing = sum(1 for test in tested if test["n"] < seeds)
+        tested = [row.test_accuracy for row in self.board.rows if row.test_accuracy]
+        missing = sum(1 for test in tested if test.n < seeds)
         if missing:
             mark = "† " if any(cell.partial for cell in layout.cells(("task",))) else ""
             notes.append(
@@ -123,8 +122,8 @@ class _Leaderboard:
         return [*notes, *marks, *([told] if told else []), statement(self.board)]
 
 
-def _with_means(lines: Iterable[Line], board: Board) -> Iterable[tuple[Line, Row]]:
-    means = {(mean["backbone"], mean["method"]): mean for mean in board["means"]}
+def _with_means(lines: Iterable[Line], board: Board) -> Iterable[tuple[Line, Mean]]:
+    means = {(mean.backbone, mean.method): mean for mean in board.means}
     return ((line, means[line.backbone, line.method]) for line in lines)
 
 
@@ -206,7 +205,7 @@ class _Layout:
         return text
 
 
-def _comparison(shown: Sequence[Beside]) -> Table:
+def _comparison(shown: Sequence[Comparison]) -> Table:
     """Our numbers beside published ones, a method's name on its first line only."""
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("method", overflow="fold")

@@ -6,7 +6,6 @@ how W&B draws it was never seen by its tests.)
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 
 from arc_train.errors import InputError
+from orchestrator.leaderboard.board import Board
 from orchestrator.leaderboard.means import MEANS
 from orchestrator.store.folder import write_atomically
 
-Board = Mapping[str, Any]
 SAVED = "wandb_dashboard.json"
 ACCURACY, PARAMS = wr.SummaryMetric("test_accuracy"), wr.SummaryMetric("trainable_params")
 VALIDATION = wr.SummaryMetric("val_accuracy")
@@ -71,7 +70,7 @@ def _workspace(board: Board, entity: str, project: str) -> Any:
     return ws.Workspace(
         entity=entity,
         project=project,
-        name=f"arc-sweep {board['sweep']}",
+        name=f"arc-sweep {board.sweep}",
         sections=[
             ws.Section("Leaderboard", [_table("leaderboard"), _table("studies")], is_open=True),
             ws.Section("Finals", [_against_parameters(), _bars("by task", "task")], is_open=True),
@@ -87,7 +86,7 @@ def _workspace(board: Board, entity: str, project: str) -> Any:
 
 def _report(board: Board, entity: str, project: str) -> Any:
     finals = expr.Config("kind") == "final"
-    groups = list(dict.fromkeys(row["group"] for row in board["rows"]))
+    groups = list(dict.fromkeys(row.group for row in board.rows))
 
     def grid(panels: list[Any], *filters: Any) -> Any:
         runs = wr.Runset(entity=entity, project=project, filters=list(filters))
@@ -96,7 +95,7 @@ def _report(board: Board, entity: str, project: str) -> Any:
     return wr.Report(
         entity=entity,
         project=project,
-        title=f"{board['sweep']}: leaderboard",
+        title=f"{board.sweep}: leaderboard",
         description="Written by arc-sweep dashboard.",
         width="fluid",
         blocks=[
@@ -160,7 +159,7 @@ def _bars(title: str, by: str) -> Any:
 
 def _searched(board: Board) -> list[str]:
     """Hyperparameters that occur, lr and rank first."""
-    names = {name for row in board["rows"] for name in row["config"] or ()}
+    names = {name for row in board.rows for name in row.config or ()}
     return sorted(names, key=lambda name: (name != "lr", name != "rank", name))
 
 
@@ -199,36 +198,36 @@ def _curves() -> list[Any]:
 
 
 def _summary(board: Board) -> str:
-    seeds = len(board["protocol"]["seeds"])
-    trials = sum(row["trials"] for row in board["rows"])
+    seeds = len(board.protocol.seeds)
+    trials = sum(row.trials for row in board.rows)
     return (
-        f"{len(board['rows'])} studies, {trials:,} search trials. Each study's winner was chosen "
+        f"{len(board.rows)} studies, {trials:,} search trials. Each study's winner was chosen "
         f"on validation images alone, refitted under {seeds} seeds on "
-        f"{board['protocol']['final_on']} and tested once. Figures: mean over seeds, in %."
+        f"{board.protocol.final_on} and tested once. Figures: mean over seeds, in %."
     )
 
 
 def _means(board: Board) -> str:
     """Methods as rows, means as columns."""
-    shown = [name for name in MEANS if any(mean[name] is not None for mean in board["means"])]
+    shown = [name for name in MEANS if any(mean.averages[name] is not None for mean in board.means)]
     lines = [["backbone", "method", *shown, "trained parameters", "tasks"]]
-    for mean in board["means"]:
-        tasks = f"{mean['n_tasks']} of {mean['n_expected']}"
-        params = f"{mean['params_mean']:,.0f}" if mean["params_mean"] is not None else ""
-        numbers = [_number(mean[name]) for name in shown]
-        lines.append([mean["backbone"], mean["method"], *numbers, params, tasks])
+    for mean in board.means:
+        tasks = f"{mean.n_tasks} of {mean.n_expected}"
+        params = f"{mean.params_mean:,.0f}" if mean.params_mean is not None else ""
+        numbers = [_number(mean.averages[name]) for name in shown]
+        lines.append([mean.backbone, mean.method, *numbers, params, tasks])
     return _markdown(lines)
 
 
 def _beside(board: Board) -> str:
     """Ours, printed, difference and protocol of every study that has a printed figure."""
     lines = [["backbone", "method", "task", "ours", "published", "difference", "protocol"]]
-    for row in board["rows"]:
-        if printed := row["published"]:
-            ours = row["test_accuracy"] and row["test_accuracy"]["mean"]
-            numbers = _number(ours), _number(printed["accuracy"]), _number(printed["difference"])
-            where = [row["backbone"], row["method"], row["task"]]
-            lines.append([*where, *numbers, str(printed["protocol"])])
+    for row in board.rows:
+        if printed := row.published:
+            ours = row.test_accuracy.mean if row.test_accuracy else None
+            numbers = _number(ours), _number(printed.accuracy), _number(printed.difference)
+            where = [row.backbone, row.method, row.task]
+            lines.append([*where, *numbers, printed.protocol])
     if len(lines) == 1:
         return "No study of this sweep stands in the published tables."
     return _markdown(lines)

@@ -4,12 +4,13 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from arc_train.tasks.catalog import catalog
+from orchestrator.leaderboard.board import Board, Mean, Row
 from orchestrator.leaderboard.means import MEANS
 from orchestrator.search.space import format_config, format_value
 from orchestrator.store.result import CurveRow, Result, TrialInfo
@@ -73,12 +74,12 @@ def log_adapter(run: Any, result: Result, path: Path) -> None:
     run.log_artifact(artifact, aliases=[f"seed{result.seed}"])
 
 
-def log_board(run: Any, board: Mapping[str, Any]) -> None:
+def log_board(run: Any, board: Board) -> None:
     """The leaderboard's tables (a line per study; a line per backbone and method) and two plots."""
     import wandb
 
-    studies = _table([_study(row) for row in board["rows"]])
-    methods = _table([_method(mean) for mean in board["means"]])
+    studies = _table([_study(row) for row in board.rows])
+    methods = _table([_method(mean) for mean in board.means])
     run.log(
         {
             "leaderboard": methods,
@@ -91,35 +92,40 @@ def log_board(run: Any, board: Mapping[str, Any]) -> None:
                     methods, "label", name, f"test accuracy, {name.replace('_', ' ')}"
                 )
                 for name in MEANS
-                if any(mean[name] is not None for mean in board["means"])
+                if any(mean.averages[name] is not None for mean in board.means)
             },
         }
     )
 
 
-def _study(row: Mapping[str, Any]) -> dict[str, Any]:
-    test = row["test_accuracy"] or {"mean": None, "std": None, "n": 0, "ci95": None}
-    low, high = test["ci95"] or (None, None)
-    printed = row["published"] or {}
+def _study(row: Row) -> dict[str, Any]:
+    test, printed = row.test_accuracy, row.published
+    low, high = (test and test.ci95) or (None, None)
     return {
-        **{key: row[key] for key in ("backbone", "method", "task", "group")},
-        **{"mean": test["mean"], "std": test["std"], "ci95_low": low, "ci95_high": high},
-        "seeds": test["n"],
-        "published": printed.get("accuracy"),
-        "difference": printed.get("difference"),
-        "val_accuracy": row["val_accuracy"],
-        "config": format_config(row["config"]) if row["config"] else None,
-        "trainable_params": row["trainable_params"],
-        "search_trials": row["trials"],
+        **asdict(row.study),
+        "group": row.group,
+        "mean": test and test.mean,
+        "std": test and test.std,
+        "ci95_low": low,
+        "ci95_high": high,
+        "seeds": test.n if test else 0,
+        "published": printed and printed.accuracy,
+        "difference": printed and printed.difference,
+        "val_accuracy": row.val_accuracy,
+        "config": format_config(row.config) if row.config else None,
+        "trainable_params": row.trainable_params,
+        "search_trials": row.trials,
     }
 
 
-def _method(mean: Mapping[str, Any]) -> dict[str, Any]:
+def _method(mean: Mean) -> dict[str, Any]:
     return {
-        "label": f"{mean['method']} · {mean['backbone']}",
-        **{key: mean[key] for key in ("backbone", "method", *MEANS)},
-        "trainable_params": mean["params_mean"],
-        "tasks": mean["n_tasks"],
+        "label": f"{mean.method} · {mean.backbone}",
+        "backbone": mean.backbone,
+        "method": mean.method,
+        **{key: mean.averages[key] for key in MEANS},
+        "trainable_params": mean.params_mean,
+        "tasks": mean.n_tasks,
     }
 
 

@@ -15,12 +15,13 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator.leaderboard.board import Board, plain_board
 from orchestrator.store.result import CurveRow, Result, TrialInfo
 from orchestrator.tracking import runs
 
@@ -102,9 +103,9 @@ class Tracker:
         write = partial(self._write, result)
         self._put(partial(self._try, result.id, result.status, write))
 
-    def board(self, board: Mapping[str, Any]) -> None:
+    def board(self, board: Board) -> None:
         """Have the leaderboard's run written, unless it is. Returns at once."""
-        content = json.dumps(board, sort_keys=True)
+        content = json.dumps(plain_board(board), sort_keys=True)
         trial = hashlib.sha256(f"{self._sweep}/leaderboard".encode()).hexdigest()[:16]
         write = partial(self._write_board, trial, board)
         self._put(
@@ -201,7 +202,7 @@ class Tracker:
         run.summary.update(runs.summary(result))
         return self._end(run, exit_code=int(result.status == "failed"))
 
-    def _write_board(self, trial: str, board: Mapping[str, Any]) -> str:
+    def _write_board(self, trial: str, board: Board) -> str:
         about = {"id": trial, "name": f"leaderboard · {self._sweep}", "job_type": "leaderboard"}
         run = self._open(about)
         runs.log_board(run, board)

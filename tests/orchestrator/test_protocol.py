@@ -25,7 +25,7 @@ from orchestrator.spec import Spec, resolve
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan
 from orchestrator.store.result import Kind, Result, plain_result
-from orchestrator.sweep import prepare, project
+from orchestrator.sweep import prepare, write_leaderboard
 
 SIZES = {"train800": 24, "val200": 16, "test": 20}
 TASK = "vtab/kitti"  # 4 classes
@@ -202,15 +202,19 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
     assert [line["purpose"] for line in metered.openings()] == ["final"] * 2 + ["leak meter"] * 2
-    board = project(metered.spec, metered.folder)
-    for row in board["rows"]:
-        best = row["best_on_test"]
-        assert (row["test_accuracy"]["n"], best["n"]) == (2, 2)
-        assert best["gap"] == pytest.approx(best["mean"] - row["test_accuracy"]["mean"])
-        assert best["gap"] >= 0
+    board = write_leaderboard(metered.spec, metered.folder)
+    for row in board.rows:
+        test, best = row.test_accuracy, row.best_on_test
+        assert test
+        assert best
+        assert (test.n, best.n) == (2, 2)
+        assert best.gap == pytest.approx(best.mean - test.mean)
+        assert best.gap >= 0
     again = Sweep(tmp_path, images)
     assert again.run() == 0
-    assert [row["best_on_test"] for row in project(again.spec, again.folder)["rows"]] == [None] * 2
+    assert [row.best_on_test for row in write_leaderboard(again.spec, again.folder).rows] == [
+        None
+    ] * 2
 
 
 def test_a_metered_final_killed_after_each_epoch_has_the_same_curve(

@@ -140,7 +140,7 @@ def test_hours_from_an_earlier_sweep_are_those_that_it_took(
         measured(str(folder.path))
     (study,) = studies(one)
     curve = [[epoch, 1.0, None, None] for epoch in range(1, 11)]
-    trained = {"epochs_run": 10, "curve": curve, "seconds": 20.0}
+    trained: dict[str, Any] = {"epochs_run": 10, "curve": curve, "seconds": 20.0}
     folder.write_result(result(**asdict(study), **trained))
     rates = measured(str(folder.path))
     assert rates.device == "cpu"

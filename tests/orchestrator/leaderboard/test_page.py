@@ -1,11 +1,11 @@
 """What people see: the leaderboard on a terminal and as a page, drawn from a board made here."""
 
-import copy
 import io
 import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import fmean
@@ -16,10 +16,21 @@ from rich.console import Console
 
 from arc_train.backbones import Backbone
 from arc_train.tasks.catalog import catalog
-from orchestrator.leaderboard.beside import set_beside
+from orchestrator.leaderboard.board import (
+    BestOnTest,
+    Board,
+    Mean,
+    MeanBestOnTest,
+    Protocol,
+    Row,
+    Spread,
+    Ties,
+    plain_board,
+)
 from orchestrator.leaderboard.grid import grid, statement
 from orchestrator.leaderboard.latex import escape, latex
 from orchestrator.leaderboard.page import page
+from orchestrator.leaderboard.references import add_references
 from orchestrator.leaderboard.terminal import render
 from orchestrator.store.result import Result
 from tests.results import final, result
@@ -34,60 +45,58 @@ VTAB = {
 FGVC = {f"fgvc/birds{i}": "fgvc" for i in range(5)}
 STATUSES = ("done", "done", "stopped", "diverged", "failed")
 
-Board = dict[str, Any]
 
-
-def row(backbone: str, method: str, task: str, group: str, accuracy: float | None) -> Board:
+def row(backbone: str, method: str, task: str, group: str, accuracy: float | None) -> Row:
     """A study; without a final where the accuracy is None."""
     test = None
     if accuracy is not None:
-        seeds = [accuracy - 0.5, accuracy + 0.5]
-        test = {"mean": accuracy, "std": 0.7071, "n": 2, "seeds": seeds}
-    return {
-        "backbone": backbone,
-        "method": method,
-        "task": task,
-        "group": group,
-        "test_accuracy": test,
-        "val_accuracy": 71.5,
-        "config": {"rank": 8, "lr": 0.01},
-        "trainable_params": 110_000,
-        "adapter_params": 100_000,
-        "trials": len(STATUSES),
-        "statuses": {"diverged": 1, "done": 2, "failed": 1, "stopped": 1},
-        "seconds": 12.5,
-        "published": None,
-        "retuned": None,
-        "best_on_test": None,
-    }
+        test = Spread(accuracy, 0.7071, 2, (accuracy - 0.5, accuracy + 0.5), None)
+    return Row(
+        backbone=backbone,
+        method=method,
+        task=task,
+        group=group,
+        test_accuracy=test,
+        val_accuracy=71.5,
+        ties=None,
+        config={"rank": 8, "lr": 0.01},
+        trainable_params=110_000,
+        adapter_params=100_000,
+        trials=len(STATUSES),
+        statuses={"diverged": 1, "done": 2, "failed": 1, "stopped": 1},
+        seconds=12.5,
+        variants=(),
+    )
 
 
-def mean(rows: Sequence[Board]) -> Board:
+def mean(rows: Sequence[Row]) -> Mean:
     """The means of a method's rows."""
 
     def average(*groups: str) -> float | None:
         found = [
-            r["test_accuracy"]["mean"]
+            r.test_accuracy.mean
             for r in rows
-            if r["test_accuracy"] and (not groups or r["group"] in groups)
+            if r.test_accuracy and (not groups or r.group in groups)
         ]
         return fmean(found) if found else None
 
     three = {group: average(group) for group in ("natural", "specialized", "structured")}
-    return {
-        "backbone": rows[0]["backbone"],
-        "method": rows[0]["method"],
-        "mean": average(),
-        "mean_19": average(*three),
-        "mean_groups": average(*three),
-        **three,
-        "fgvc": average("fgvc"),
-        "params_mean": 110_000.0,
-        "n_tasks": sum(1 for r in rows if r["test_accuracy"]),
-        "n_expected": len(rows),
-        "published": None,
-        "retuned": None,
-    }
+    return Mean(
+        backbone=rows[0].backbone,
+        method=rows[0].method,
+        averages={
+            "mean": average(),
+            "mean_19": average(*three),
+            "mean_groups": average(*three),
+            **three,
+            "fgvc": average("fgvc"),
+        },
+        ci95={},
+        params_mean=110_000.0,
+        n_tasks=sum(1 for r in rows if r.test_accuracy),
+        n_expected=len(rows),
+        n_by_group={},
+    )
 
 
 def board(
@@ -107,16 +116,20 @@ def board(
         ]
         rows += mine
         means.append(mean(mine))
-    protocol = {"final_on": "train+val", "seeds": [0, 1]}
-    return {"sweep": sweep, "protocol": protocol, "rows": rows, "means": means}
+    return Board(sweep, Protocol("train+val", False, (0, 1)), tuple(rows), tuple(means))
+
+
+def read_back(made: Board) -> Any:
+    """A board as whoever reads its JSON finds it."""
+    return json.loads(json.dumps(plain_board(made)))
 
 
 def trials(made: Board) -> list[Result]:
     """Results of a board: searches that end in every way, and finals."""
     results: list[Result] = []
-    for study in made["rows"]:
-        own = {name: study[name] for name in ("backbone", "method", "task")}
-        own |= {"trainable_params": 110_000, "adapter_params": 100_000, "seconds": 2.5}
+    for study in made.rows:
+        own: dict[str, Any] = {**asdict(study.study), "seconds": 2.5}
+        own |= {"trainable_params": 110_000, "adapter_params": 100_000}
         for i, status in enumerate(STATUSES):
             measured = status in ("done", "stopped")
             results.append(
@@ -131,9 +144,9 @@ def trials(made: Board) -> list[Result]:
                     **own,
                 )
             )
-        if study["test_accuracy"]:
+        if study.test_accuracy:
             winner = results[-len(STATUSES)]
-            for seed, accuracy in enumerate(study["test_accuracy"]["seeds"]):
+            for seed, accuracy in enumerate(study.test_accuracy.seeds):
                 tested = {"config": winner.config, "curve": winner.curve, **own}
                 results.append(final(seed, accuracy, id=winner.id, **tested))
     return results
@@ -231,7 +244,8 @@ def test_a_part_of_a_group_does_not_pass_for_the_whole() -> None:
 
 def test_fewer_finals_than_seeds_are_marked() -> None:
     made = board(DEMO)
-    made["rows"][0]["test_accuracy"] = {"mean": 60.0, "std": None, "n": 1, "seeds": [60.0]}
+    one = replace(made.rows[0], test_accuracy=Spread(60.0, None, 1, (60.0,), None))
+    made = replace(made, rows=(one, *made.rows[1:]))
     text = terminal(made)
     assert "60.0†" in text
     assert "† fewer than 2 finals so far: 1 of 6 studies" in text
@@ -240,15 +254,24 @@ def test_fewer_finals_than_seeds_are_marked() -> None:
 
 def metered(made: Board) -> Board:
     """The same with the leak meter's figures, and the first method tied with the best."""
-    made = copy.deepcopy(made)
-    for row in made["rows"]:
-        row["best_on_test"] = {"mean": 68.0, "std": 0.1, "n": 2, "epochs": [1, 2], "gap": 1.25}
-        row["ties_with_best"] = row["method"] == "linear"
-        row["ties"] = {"standard_error": 3.2, "within_one_se": 4, "tied_at_top": 1}
-    for mean in made["means"]:
-        mean["best_on_test"] = {"mean": 68.0, "gap": 1.25, "n_tasks": mean["n_tasks"]}
-        mean["ties_with_best"] = {"mean": mean["method"] == "linear"}
-    return made
+    rows = tuple(
+        replace(
+            row,
+            best_on_test=BestOnTest(68.0, 0.1, 2, (1, 2), 1.25),
+            ties_with_best=row.method == "linear",
+            ties=Ties(3.2, 4, 1),
+        )
+        for row in made.rows
+    )
+    means = tuple(
+        replace(
+            mean,
+            best_on_test=MeanBestOnTest(68.0, 1.25, mean.n_tasks),
+            ties_with_best={"mean": mean.method == "linear"},
+        )
+        for mean in made.means
+    )
+    return replace(made, rows=rows, means=means)
 
 
 def test_what_best_on_test_would_have_claimed_stands_beside_the_honest_number() -> None:
@@ -289,14 +312,14 @@ def published(
     """A board of real tasks (all if none are named), with what others printed for them."""
     chosen = list(tasks) or [task for task in catalog() if not task.startswith("demo/")]
     made = board({task: catalog()[task].group for task in chosen}, methods, backbones)
-    for row in made["rows"]:
-        row["variants"] = ["vtab-1k folder"]
-        row["test_accuracy"]["ci95"] = [row["test_accuracy"]["mean"] - 1.5, 70.0]
-    for mean in made["means"]:
-        mean["ci95"] = dict.fromkeys(mean)
+    rows = []
+    for row in made.rows:
+        test = row.test_accuracy
+        assert test
+        test = replace(test, ci95=(test.mean - 1.5, 70.0))
+        rows.append(replace(row, variants=("vtab-1k folder",), test_accuracy=test))
     known = {name: Backbone(name, name) for name in backbones}
-    made["published_disagreements"] = set_beside(made["rows"], made["means"], known)
-    return made
+    return add_references(replace(made, rows=tuple(rows)), known)
 
 
 def test_published_figures_stand_beside_ours_with_their_marks() -> None:
@@ -342,7 +365,7 @@ def test_the_page_has_a_section_of_its_own_for_what_others_printed() -> None:
     # Two headings; then 2 VTAB means and FGVC's, all means, and all tasks, of each method.
     assert len(lines) == 2 + 2 * (3 + 6 + 24)
     assert "<sup>tw</sup>" in section
-    assert Page(text).data["board-data"] == made
+    assert Page(text).data["board-data"] == read_back(made)
     assert 'id="beside"' not in page(board(DEMO), [])
 
 
@@ -361,8 +384,8 @@ def columns(line: str) -> int:
 def test_every_line_of_a_latex_table_has_all_its_columns(made: Board) -> None:
     text = latex(made)
     tables = re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", text, re.DOTALL)
-    benchmarks = {row["task"].split("/")[0] for row in made["rows"]}
-    assert len(tables) == len({row["backbone"] for row in made["rows"]}) * len(benchmarks)
+    benchmarks = {row.task.split("/")[0] for row in made.rows}
+    assert len(tables) == len({row.backbone for row in made.rows}) * len(benchmarks)
     for table in tables:
         width = 1 + int(re.search(r"\*\{(\d+)\}\{c\}", table)[1])  # type: ignore[index]
         lines = [line for line in table.splitlines() if line.endswith(r"\\")]
@@ -407,15 +430,15 @@ def test_nothing_finished_yet() -> None:
     made = board(DEMO, missing=itertools.product(["linear", "arc"], DEMO))
     assert "no final has finished yet (30 search trials, 6 studies)" in terminal(made)
     assert len(Page(page(made, trials(made))).lines) == 3
-    none = {**made, "rows": [], "means": []}
+    none = replace(made, rows=(), means=())
     assert "no final has finished yet" in terminal(none)
-    assert Page(page(none, [])).data["board-data"] == none
+    assert Page(page(none, [])).data["board-data"] == read_back(none)
 
 
 def test_the_page_carries_the_board_and_every_study() -> None:
     made = board(VTAB, ["linear", "arc"], ["a", "b"])
     read = Page(page(made, trials(made)))
-    assert read.data["board-data"] == made
+    assert read.data["board-data"] == read_back(made)
     assert [len(study) for study in read.data["trial-data"]] == [len(STATUSES)] * 76
     assert all(sum("won" in t for t in study) == 1 for study in read.data["trial-data"])
     assert read.data["trial-data"][0][0]["curve"] == [[2, 50.0]]
@@ -430,7 +453,7 @@ def test_names_can_do_no_harm() -> None:
     results = trials(made)
     read = Page(page(made, results))
     calm = Page(page(board(DEMO), trials(board(DEMO))))
-    assert read.data["board-data"] == made
+    assert read.data["board-data"] == read_back(made)
     assert read.data["trial-data"][0][2]["note"] == results[2].note
     assert read.tags.count("script") == calm.tags.count("script") == 7
     assert read.scripts == calm.scripts
@@ -457,7 +480,7 @@ def test_figures_are_drawn_for_each_backbone_and_method(tmp_path: Path) -> None:
     for path in drawn:
         with Image.open(path) as image:
             assert len(image.convert("L").getcolors() or ()) > 10, "not an empty sheet"
-    none = {**made, "rows": [], "means": []}
+    none = replace(made, rows=(), means=())
     assert draw(none, [], tmp_path) == []
     unfinished = board(DEMO, missing=itertools.product(["linear", "arc"], DEMO))
     assert {path.stem for path in draw(unfinished, trials(unfinished), tmp_path)} == {

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,14 @@ def test_it_opens_without_fault_request_or_overflow(
     if kind == "published":
         made = published(backbones=[VIT, SWIN])
     if kind == "nothing":
-        made = {**made, "rows": [], "means": []}
+        made = replace(made, rows=(), means=())
     if kind == "large":
         made = full()
     opened = show(browser, tmp_path, made, viewport={"width": width, "height": 900})
     assert opened.faults == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:", "blob:"))] == []
     assert opened.tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert opened.tab.locator("#leaderboard tbody tr").count() == len(made["means"])
+    assert opened.tab.locator("#leaderboard tbody tr").count() == len(made.means)
     drawn = opened.tab.locator(".js-plotly-plot:visible").count()
     assert drawn == (0 if kind == "nothing" else 6)
 

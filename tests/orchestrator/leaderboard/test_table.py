@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -14,21 +15,38 @@ from hypothesis import strategies as st
 
 from arc_train.backbones import Backbone
 from arc_train.tasks.catalog import catalog
-from orchestrator.leaderboard.table import leaderboard, rows_csv
+from orchestrator.leaderboard.board import (
+    Board,
+    MeanBestOnTest,
+    Protocol,
+    Row,
+    Spread,
+    plain_board,
+)
+from orchestrator.leaderboard.rows_csv import rows_csv
+from orchestrator.leaderboard.table import leaderboard
 from orchestrator.search.selection import Candidate, select
-from orchestrator.store.result import DataInfo, Result
+from orchestrator.store.result import DataInfo, Result, Study
 from tests.results import final, result
 
-STUDY = ("b", "arc", "vtab/cifar100")
+STUDY = Study("b", "arc", "vtab/cifar100")
 
 
-def board(results: list[Result], **fields: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "studies": [STUDY],
-        "groups": {STUDY[2]: "natural"},
-        "seeds": [0, 1],
-    }
-    return leaderboard("s", {"final_on": "train+val"}, results, **{**settings, **fields})
+def board(
+    results: list[Result],
+    studies: Sequence[Study] = (STUDY,),
+    groups: Mapping[str, str] | None = None,
+    seeds: Sequence[int] = (0, 1),
+    backbones: Mapping[str, Backbone] | None = None,
+) -> Board:
+    protocol = Protocol("train+val", False, tuple(seeds))
+    groups = groups or {STUDY.task: "natural"}
+    return leaderboard("s", protocol, results, studies, groups, backbones)
+
+
+def spread(row: Row) -> Spread:
+    assert row.test_accuracy
+    return row.test_accuracy
 
 
 def test_ties_go_to_loss_then_parameters_then_lr_then_the_configuration() -> None:
@@ -88,24 +106,24 @@ def test_a_row_holds_the_winner_and_its_finals_only() -> None:
             final(1, 97.0, config=better, status="diverged"),
         ]
     )
-    (row,) = made["rows"]
-    assert row["config"] == better
-    assert row["test_accuracy"]["seeds"] == [65.0, 61.0]
-    assert row["test_accuracy"]["mean"] == 63.0
-    assert round(row["test_accuracy"]["std"], 4) == 2.8284
-    assert (row["trials"], row["statuses"]) == (3, {"diverged": 1, "done": 2})
-    assert row["trainable_params"] == 2000
-    json.dumps(made, allow_nan=False)
+    (row,) = made.rows
+    assert row.config == better
+    assert spread(row).seeds == (65.0, 61.0)
+    assert spread(row).mean == 63.0
+    assert round(spread(row).std or 0, 4) == 2.8284
+    assert (row.trials, row.statuses) == (3, {"diverged": 1, "done": 2})
+    assert row.trainable_params == 2000
+    json.dumps(plain_board(made), allow_nan=False)
 
 
 def test_one_seed_has_no_deviation_and_none_has_no_accuracy() -> None:
-    one = board([result(), final(0, 60.0)])["rows"][0]["test_accuracy"]
-    assert one == {"mean": 60.0, "std": None, "n": 1, "seeds": [60.0], "ci95": None}
-    (row,) = board([result()])["rows"]
-    assert row["test_accuracy"] is None
-    (row,) = board([])["rows"]
-    assert row["config"] is None
-    assert (row["trials"], row["val_accuracy"]) == (0, None)
+    one = board([result(), final(0, 60.0)]).rows[0].test_accuracy
+    assert one == Spread(mean=60.0, std=None, n=1, seeds=(60.0,), ci95=None)
+    (row,) = board([result()]).rows
+    assert row.test_accuracy is None
+    (row,) = board([]).rows
+    assert row.config is None
+    assert (row.trials, row.val_accuracy) == (0, None)
 
 
 def test_both_averages_and_over_how_many_tasks_they_go() -> None:
@@ -116,29 +134,31 @@ def test_both_averages_and_over_how_many_tasks_they_go() -> None:
         "vtab/dmlab": "structured",
         "fgvc/cub200": "fgvc",
     }
-    studies = [("b", "arc", task) for task in tasks]
+    studies = [Study("b", "arc", task) for task in tasks]
     results = []
     for task, accuracy in zip(tasks, (80.0, 60.0, 90.0, 40.0), strict=False):
         results += [result(task=task), final(0, accuracy, task=task)]
-    (mean,) = board(results, studies=studies, groups=tasks)["means"]
-    assert (mean["n_tasks"], mean["n_expected"]) == (4, 5)
-    assert mean["n_by_group"] == {"natural": 2, "specialized": 1, "structured": 1, "fgvc": 0}
-    assert mean["mean_19"] == mean["mean"] == 67.5
-    assert mean["natural"] == 70.0
-    assert round(mean["mean_groups"], 4) == 66.6667
-    assert mean["fgvc"] is None
-    assert mean["params_mean"] == 1000
+    (mean,) = board(results, studies=studies, groups=tasks).means
+    assert (mean.n_tasks, mean.n_expected) == (4, 5)
+    averages = mean.averages
+    assert mean.n_by_group == {"natural": 2, "specialized": 1, "structured": 1, "fgvc": 0}
+    assert averages["mean_19"] == averages["mean"] == 67.5
+    assert averages["natural"] == 70.0
+    assert round(averages["mean_groups"] or 0, 4) == 66.6667
+    assert averages["fgvc"] is None
+    assert mean.params_mean == 1000
 
 
 def test_the_interval_is_students_over_seeds() -> None:
     found = board(
         [result(), *(final(i, a) for i, a in enumerate((60.0, 62.0, 64.0)))], seeds=[0, 1, 2]
     )
-    test = found["rows"][0]["test_accuracy"]
+    test = spread(found.rows[0])
     half = 4.302653 * 2.0 / 3**0.5  # t of 2 degrees of freedom, printed in every table of it
-    assert test["ci95"] == pytest.approx([62 - half, 62 + half], abs=1e-4)
-    wide = board([result(), final(0, 99.0), final(1, 95.0)])["rows"][0]["test_accuracy"]
-    assert wide["ci95"][1] == 100.0
+    assert test.ci95 == pytest.approx((62 - half, 62 + half), abs=1e-4)
+    wide = spread(board([result(), final(0, 99.0), final(1, 95.0)]).rows[0])
+    assert wide.ci95
+    assert wide.ci95[1] == 100.0
 
 
 def test_how_many_trials_validation_can_hardly_tell_from_the_winner() -> None:
@@ -153,12 +173,13 @@ def test_how_many_trials_validation_can_hardly_tell_from_the_winner() -> None:
             result(val_accuracy=None, val_loss=None, status="diverged"),
         ]
     )
-    ties = made["rows"][0]["ties"]
-    assert ties["standard_error"] == pytest.approx(3.5355, abs=1e-4)
-    assert (ties["within_one_se"], ties["tied_at_top"]) == (3, 1)
+    ties = made.rows[0].ties
+    assert ties
+    assert ties.standard_error == pytest.approx(3.5355, abs=1e-4)
+    assert (ties.within_one_se, ties.tied_at_top) == (3, 1)
     old = result(data=DataInfo("v", "f"))
-    assert board([old])["rows"][0]["ties"] is None
-    assert board([])["rows"][0]["ties"] is None
+    assert board([old]).rows[0].ties is None
+    assert board([]).rows[0].ties is None
 
 
 def methods(accuracies: dict[str, list[list[float]]]) -> tuple[list[Result], dict[str, Any]]:
@@ -169,7 +190,10 @@ def methods(accuracies: dict[str, list[list[float]]]) -> tuple[list[Result], dic
         for task, seeds in zip(tasks, by_task, strict=True):
             results.append(result(method=method, task=task))
             results += [final(i, a, method=method, task=task) for i, a in enumerate(seeds)]
-    return results, {"studies": [("b", m, t) for m in accuracies for t in tasks], "groups": tasks}
+    return results, {
+        "studies": [Study("b", m, t) for m in accuracies for t in tasks],
+        "groups": tasks,
+    }
 
 
 def test_methods_that_seeds_can_not_tell_from_the_best_are_marked() -> None:
@@ -182,70 +206,75 @@ def test_methods_that_seeds_can_not_tell_from_the_best_are_marked() -> None:
         }
     )
     made = board(results, **settings)
-    marks = {(r["method"], r["task"]): (r["best"], r["ties_with_best"]) for r in made["rows"]}
+    marks = {(r.method, r.task): (r.best, r.ties_with_best) for r in made.rows}
     assert marks["top", "vtab/dtd"] == (True, False)
     assert marks["near", "vtab/dtd"] == (False, True)
     assert marks["near", "vtab/dmlab"] == marks["far", "vtab/dtd"] == (False, False)
     assert marks["open", "vtab/dtd"] == (False, None), "finals are missing: nothing is said"
     assert marks["open", "vtab/dmlab"] == (False, True)
-    top, near, _, unfinished = made["means"]
+    top, near, _, unfinished = made.means
     # By seed: (80 + 40) / 2 and (80.2 + 40.2) / 2; t of 1 degree of freedom.
     half = 12.7062 * 0.2 / 2**0.5 / 2**0.5
-    assert top["ci95"]["mean"] == pytest.approx([60.1 - half, 60.1 + half], abs=1e-3)
-    assert top["best"]["mean"]
-    assert not near["ties_with_best"]["mean"]
-    assert near["ties_with_best"]["natural"]
-    assert unfinished["ci95"]["mean"] is None
-    assert (unfinished["best"]["mean"], unfinished["ties_with_best"]["mean"]) == (False, None)
-    assert unfinished["ties_with_best"]["structured"]
-    assert top["ci95"]["fgvc"] is None
+    assert top.ci95["mean"] == pytest.approx((60.1 - half, 60.1 + half), abs=1e-3)
+    assert top.best["mean"]
+    assert not near.ties_with_best["mean"]
+    assert near.ties_with_best["natural"]
+    assert unfinished.ci95["mean"] is None
+    assert (unfinished.best["mean"], unfinished.ties_with_best["mean"]) == (False, None)
+    assert unfinished.ties_with_best["structured"]
+    assert top.ci95["fgvc"] is None
 
 
 def test_with_one_seed_there_is_a_best_but_no_interval_to_tell_by() -> None:
     results, settings = methods({"top": [[80.0], [40.0]], "near": [[79.9], [39.0]]})
     made = board(results, **settings, seeds=[0])
-    assert [(r["best"], r["ties_with_best"]) for r in made["rows"]] == [
+    assert [(r.best, r.ties_with_best) for r in made.rows] == [
         (True, False),
         (True, False),
         (False, None),
         (False, None),
     ]
-    assert made["means"][0]["ci95"]["mean"] is None
+    assert made.means[0].ci95["mean"] is None
 
 
 def test_the_leak_meter_says_what_the_best_epoch_on_test_would_have_claimed() -> None:
     curves = [[[1, 60.0], [2, 66.0], [3, 64.0]], [[1, 62.0], [2, 61.0], [3, 62.0]]]
     finals = [final(i, curve[-1][1], test_curve=curve) for i, curve in enumerate(curves)]
     made = board([result(), *finals])
-    (row,) = made["rows"]
-    assert row["test_accuracy"]["mean"] == 63.0
-    best = row["best_on_test"]
-    assert (best["mean"], best["gap"], best["n"], best["epochs"]) == (64.0, 1.0, 2, [2, 1])
-    assert made["means"][0]["best_on_test"] == {"mean": 64.0, "gap": 1.0, "n_tasks": 1}
+    (row,) = made.rows
+    assert spread(row).mean == 63.0
+    best = row.best_on_test
+    assert best
+    assert (best.mean, best.gap, best.n, best.epochs) == (64.0, 1.0, 2, (2, 1))
+    assert made.means[0].best_on_test == MeanBestOnTest(mean=64.0, gap=1.0, n_tasks=1)
     (line,) = csv.DictReader(io.StringIO(rows_csv(made)))
     assert (line["best_on_test"], line["best_on_test_gap"]) == ("64.0", "1.0")
     plain = board([result(), final(0, 60.0)])
-    assert plain["rows"][0]["best_on_test"] is plain["means"][0]["best_on_test"] is None
+    assert plain.rows[0].best_on_test is plain.means[0].best_on_test is None
     assert "best_on_test" not in rows_csv(plain)
 
 
 def test_csv_has_a_line_for_each_row_and_quotes_what_needs_it() -> None:
-    other = ("b", "linear", 'odd,"name"')
+    other = Study("b", "linear", 'odd,"name"')
     made = board(
-        [result(), final(0, 60.0), result(method=other[1], task=other[2], config={"lr": 0.5})],
+        [
+            result(),
+            final(0, 60.0),
+            result(method=other.method, task=other.task, config={"lr": 0.5}),
+        ],
         studies=[STUDY, other],
-        groups={STUDY[2]: "natural", other[2]: "demo"},
+        groups={STUDY.task: "natural", other.task: "demo"},
     )
     first, second = csv.DictReader(io.StringIO(rows_csv(made)))
     assert (first["test_accuracy"], first["test_seeds"], first["rank"]) == ("60.0", "1", "8")
-    assert (second["task"], second["test_accuracy"], second["rank"]) == (other[2], "", "")
+    assert (second["task"], second["test_accuracy"], second["rank"]) == (other.task, "", "")
     assert (first["val_within_one_se"], first["test_ci95_low"], first["best"]) == ("0", "", "False")
 
 
 MODEL = "vit_base_patch16_224.orig_in21k"
 
 
-def compared(tasks: list[str], variant: str = "vtab-1k folder", method: str = "lora") -> Any:
+def compared(tasks: list[str], variant: str = "vtab-1k folder", method: str = "lora") -> Board:
     """A board of one method on a backbone of the published tables, at 70 % everywhere."""
     data = DataInfo(variant, "f", val_images=200)
     results = [
@@ -255,7 +284,7 @@ def compared(tasks: list[str], variant: str = "vtab-1k folder", method: str = "l
     ]
     return board(
         results,
-        studies=[(MODEL, method, task) for task in tasks],
+        studies=[Study(MODEL, method, task) for task in tasks],
         groups={task: catalog()[task].group for task in tasks},
         seeds=[0],
         backbones={MODEL: Backbone(MODEL, MODEL)},
@@ -264,18 +293,22 @@ def compared(tasks: list[str], variant: str = "vtab-1k folder", method: str = "l
 
 def test_published_figures_stand_beside_rows_and_whole_means() -> None:
     made = compared([task for task in catalog() if task.startswith("vtab/")])
-    row = next(row for row in made["rows"] if row["task"] == "vtab/kitti")
-    assert row["published"]["accuracy"] == 79.0
-    assert row["published"]["difference"] == pytest.approx(-9.0)
-    assert row["published"]["protocol"] == "test-picked"
-    assert row["published"]["same_weights"] is True
-    assert row["retuned"]["accuracy"] == 76.93
-    assert row["retuned"]["best_epoch_on_test"] == 79.89
-    means = made["means"][0]
-    assert means["published"]["mean_19"]["accuracy"] == pytest.approx(70.13, abs=0.005)
-    assert means["published"]["mean_groups"]["accuracy"] == pytest.approx(72.74, abs=0.01)
-    assert means["retuned"]["mean_19"]["difference"] == pytest.approx(70 - 72.91, abs=0.005)
-    assert set(means["published"]) == {
+    row = next(row for row in made.rows if row.task == "vtab/kitti")
+    assert row.published
+    assert row.retuned
+    assert row.published.accuracy == 79.0
+    assert row.published.difference == pytest.approx(-9.0)
+    assert row.published.protocol == "test-picked"
+    assert row.published.same_weights is True
+    assert row.retuned.accuracy == 76.93
+    assert row.retuned.best_epoch_on_test == 79.89
+    published, retuned = made.means[0].published, made.means[0].retuned
+    assert published
+    assert retuned
+    assert published["mean_19"].accuracy == pytest.approx(70.13, abs=0.005)
+    assert published["mean_groups"].accuracy == pytest.approx(72.74, abs=0.01)
+    assert retuned["mean_19"].difference == pytest.approx(70 - 72.91, abs=0.005)
+    assert set(published) == {
         "mean_19", "mean_groups", "natural", "specialized", "structured"
     }  # fmt: skip
     (line, *_) = csv.DictReader(io.StringIO(rows_csv(made)))
@@ -286,9 +319,10 @@ def test_published_figures_stand_beside_rows_and_whole_means() -> None:
 def test_a_published_mean_never_stands_beside_a_mean_of_other_tasks() -> None:
     natural = [task for task in catalog() if catalog()[task].group == "natural"]
     made = compared([*natural, "vtab/kitti"])
-    assert set(made["means"][0]["published"]) == {"natural"}
-    assert compared(natural[:3])["means"][0]["published"] is None
-    alone = compared(natural)["means"][0]["published"]
+    assert set(made.means[0].published or ()) == {"natural"}
+    assert compared(natural[:3]).means[0].published is None
+    alone = compared(natural).means[0].published
+    assert alone
     assert alone["mean"] == alone["natural"]
 
 
@@ -297,6 +331,6 @@ def test_a_published_mean_never_stands_beside_a_mean_of_other_tasks() -> None:
 )
 def test_nothing_published_stands_beside_other_images(variant: str) -> None:
     made = compared(["vtab/kitti", "vtab/dtd"], variant)
-    assert [row["published"] or row["retuned"] for row in made["rows"]] == [None, None]
-    assert made["means"][0]["published"] is made["means"][0]["retuned"] is None
+    assert [row.published or row.retuned for row in made.rows] == [None, None]
+    assert made.means[0].published is made.means[0].retuned is None
     assert "published" not in rows_csv(made)

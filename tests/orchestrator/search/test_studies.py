@@ -84,7 +84,7 @@ def test_every_study_is_searched_and_its_winner_refitted(tmp_path: Path) -> None
         own = [result for result in results if result.study == study.study]
         best = max(
             (result for result in own if result.kind == "search"),
-            key=lambda result: result.val_accuracy,
+            key=lambda result: result.val_accuracy or 0.0,
         )
         finals = [result for result in own if result.kind == "final"]
         assert [final.config for final in finals] == [best.config] * 2
@@ -242,9 +242,9 @@ def test_the_best_trials_are_validated_again_before_one_is_chosen(tmp_path: Path
     of_seed = Counter(result.seed for result in results if result.kind == "search")
     assert of_seed == {0: 5, 1: 3, 2: 3}
     by_config: dict[str, list[float]] = {}
-    for trial in results:
-        if trial.kind == "search":
-            by_config.setdefault(str(trial.config), []).append(trial.val_accuracy or 0.0)
+    for ended in results:
+        if ended.kind == "search":
+            by_config.setdefault(str(ended.config), []).append(ended.val_accuracy or 0.0)
     means = {config: sum(v) / 3 for config, v in by_config.items() if len(v) == 3}
     (final,) = {str(result.config) for result in results if result.kind == "final"}
     assert means[final] == max(means.values())

@@ -198,7 +198,7 @@ def test_finals_carry_what_they_learned(server: WandbServer, tmp_path: Path) -> 
     (tmp_path / "adapters").mkdir()
     save_file(
         {"head.weight": np.zeros((2, 3), np.float32)},
-        tmp_path / "adapters" / f"{final['id']}.safetensors",
+        tmp_path / "adapters" / f"{final.id}.safetensors",
     )
     assert track(tmp_path, [final], "online").problem is None
     (artifact,) = server.artifacts.values()

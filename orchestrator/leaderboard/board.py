@@ -1,0 +1,197 @@
+"""The leaderboard as values, and the plain data that leaderboard.json holds.
+
+docs/result-format.md describes the file, field by field.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from orchestrator.leaderboard.published import Disagreement
+from orchestrator.store.result import Config, Study
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What finals are made under. final_on: the splits that they train on."""
+
+    final_on: str
+    leak_meter: bool
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Test accuracy in percent over a study's finals; `seeds` has one value for each seed.
+
+    std: sample standard deviation. ci95: 95 % interval of the mean. Both are None for one seed.
+    """
+
+    mean: float
+    std: float | None
+    n: int
+    seeds: tuple[float, ...]
+    ci95: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """How many other trials the validation images can hardly tell from the winner.
+
+    standard_error: of the winner's accuracy, binomial over the validation images, in points.
+    within_one_se: others, stopped ones included, last validated at most that far below the winner.
+    tied_at_top: others trained to the end with the very same accuracy.
+    """
+
+    standard_error: float
+    within_one_se: int
+    tied_at_top: int
+
+
+@dataclass(frozen=True, slots=True)
+class BestOnTest:
+    """What each final's best epoch on test would have claimed, in percent.
+
+    epochs: the first best epoch of each seed. gap: mean of best epoch minus last epoch.
+    """
+
+    mean: float
+    std: float | None
+    n: int
+    epochs: tuple[int, ...]
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeanBestOnTest:
+    """The same over tasks."""
+
+    mean: float
+    gap: float
+    n_tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An accuracy that others printed; difference: ours minus it, in points.
+
+    same_weights: whether it is of our pretrained weights; None where that can't be told.
+    """
+
+    accuracy: float
+    difference: float | None
+    name: str
+    protocol: str
+    weights: str
+    same_weights: bool | None
+    source: str
+    note: str | None
+    best_epoch_on_test: float | None = None
+    params_mean: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One study: its winner, and the winner's finals.
+
+    best: whether no method is better on this task and backbone. ties_with_best: whether seeds
+    can't tell it from the best; None where no interval can say.
+    """
+
+    backbone: str
+    method: str
+    task: str
+    group: str
+    test_accuracy: Spread | None
+    val_accuracy: float | None
+    ties: Ties | None
+    config: Config | None
+    trainable_params: int | None
+    adapter_params: int | None
+    trials: int
+    statuses: Mapping[str, int]
+    seconds: float
+    variants: tuple[str, ...]
+    published: Reference | None = None
+    retuned: Reference | None = None
+    best_on_test: BestOnTest | None = None
+    best: bool = False
+    ties_with_best: bool | None = None
+
+    @property
+    def study(self) -> Study:
+        """The study that the row is of."""
+        return Study(self.backbone, self.method, self.task)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Means of one method on one backbone.
+
+    averages, ci95, best, ties_with_best, published and retuned go by the name of each mean.
+    n_tasks: tasks with a result, of n_expected. n_by_group: the former by group.
+    """
+
+    backbone: str
+    method: str
+    averages: Mapping[str, float | None]
+    ci95: Mapping[str, Interval | None]
+    params_mean: float | None
+    n_tasks: int
+    n_expected: int
+    n_by_group: Mapping[str, int]
+    published: Mapping[str, Reference] | None = None
+    retuned: Mapping[str, Reference] | None = None
+    best_on_test: MeanBestOnTest | None = None
+    best: Mapping[str, bool] = field(default_factory=dict)
+    ties_with_best: Mapping[str, bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The leaderboard of a sweep."""
+
+    sweep: str
+    protocol: Protocol
+    rows: tuple[Row, ...]
+    means: tuple[Mean, ...]
+    published_disagreements: tuple[Disagreement, ...] = ()
+
+
+def plain_board(board: Board) -> dict[str, Any]:
+    """The content of leaderboard.json."""
+    return {
+        "sweep": board.sweep,
+        "protocol": asdict(board.protocol),
+        "rows": [_plain_row(row) for row in board.rows],
+        "means": [_plain_mean(mean) for mean in board.means],
+        "published_disagreements": [
+            {**asdict(wrong), "by_rounding": wrong.by_rounding}
+            for wrong in board.published_disagreements
+        ],
+    }
+
+
+def plain_reference(reference: Reference | None) -> dict[str, Any] | None:
+    """A printed figure as plain data; what few sources have is there only where it is known."""
+    if reference is None:
+        return None
+    rare = ("best_epoch_on_test", "params_mean")
+    return {k: v for k, v in asdict(reference).items() if k not in rare or v is not None}
+
+
+def _plain_row(row: Row) -> dict[str, Any]:
+    return asdict(row) | {
+        "published": plain_reference(row.published),
+        "retuned": plain_reference(row.retuned),
+    }
+
+
+def _plain_mean(mean: Mean) -> dict[str, Any]:
+    content: dict[str, Any] = {"backbone": mean.backbone, "method": mean.method, **mean.averages}
+    content |= {name: value for name, value in asdict(mean).items() if name != "averages"}
+    for name, references in (("published", mean.published), ("retuned", mean.retuned)):
+        content[name] = references and {key: plain_reference(r) for key, r in references.items()}
+    return content
