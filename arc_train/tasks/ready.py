@@ -32,13 +32,13 @@ class Ready:
 
     lists: str
     detail: str | None
-    cached: list[int]
+    cached: tuple[int, ...]
 
 
 def inspect_task(task: Task, root: Path, cache: Path) -> Ready:
     """Read a task's lists below the root, and find its entries in the cache."""
     entries = [entry for entry in cached(task, cache) if entry["variant"] != VARIANT]
-    sides = sorted({entry["size"] for entry in entries})
+    sides = tuple(sorted({entry["size"] for entry in entries}))
     if task.group == "demo":
         return Ready("embedded", None, sides)
     folder = task_folder(task, root)
