@@ -22,6 +22,15 @@ from arc_train.methods import METHODS
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.sources import open_source
 from orchestrator.cli import main
+from orchestrator.leaderboard.board import (
+    BestOnTest,
+    Board,
+    Protocol,
+    Reference,
+    Row,
+    Spread,
+    Ties,
+)
 from orchestrator.spec import resolve
 from orchestrator.store.pack import PackPlan, Trial
 from orchestrator.store.result import CodeInfo, DataInfo, Result, Study
@@ -181,7 +190,8 @@ def test_every_field_of_a_sweep_folder_is_described() -> None:
     page = (TOP / "docs" / "result-format.md").read_text()
     described = set(re.findall(r"`(\w+)`", page))
     folder = TOP / "tests" / "assets" / "sweep-version-1"
-    for record in (Result, DataInfo, CodeInfo, PackPlan, Study, Trial):
+    results = (Result, DataInfo, CodeInfo, PackPlan, Study, Trial)
+    for record in (*results, Board, Protocol, Row, Spread, Ties, BestOnTest, Reference):
         assert {field.name for field in fields(record)} <= described, record
     for pattern in ("trials/*.json", "packs/*.json"):
         for path in folder.glob(pattern):
