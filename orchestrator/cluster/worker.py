@@ -29,7 +29,7 @@ from orchestrator.plan import halving
 from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan, Trial, pack_of
-from orchestrator.store.result import CurveRow, DataInfo, MeterRow, Result, Status
+from orchestrator.store.result import Curve, CurveRow, DataInfo, MeterRow, Result, Status
 
 # A report to Tune costs some milliseconds: short epochs are run several to a step.
 REPORT_SECONDS = 1.0
@@ -164,13 +164,13 @@ class RunningPack:
             "done": self.run.done,
         }
 
-    def _curves(self) -> dict[str, list[list[float | None]]]:
+    def _curves(self) -> dict[str, Curve]:
         """What the curves of the trials in training gained since the last report.
 
         The first report after a checkpoint has them whole: nobody knows what arrived before it.
         """
         seen, self._reported = self._reported, self.run.epoch
-        return {m.id: self.run.curve(m.id)[seen:] for m in self.run.pack.members}
+        return {m.id: _curve(self.run.curve(m.id)[seen:]) for m in self.run.pack.members}
 
     def _measure(self, test: Split) -> None:
         """Test the finals as they are after this epoch: nothing but their results will know."""
@@ -254,7 +254,7 @@ def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
     return _held[backbone]
 
 
-def _curve(rows: Sequence[Sequence[Any]]) -> tuple[CurveRow, ...]:
+def _curve(rows: Sequence[Sequence[Any]]) -> Curve:
     return tuple(CurveRow(*row) for row in rows)
 
 
