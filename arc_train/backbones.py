@@ -49,7 +49,7 @@ ARC_PICO = Backbone(
 
 def exists(model: str) -> bool:
     """Whether timm knows the model name (with or without a pretrained tag)."""
-    return timm.is_model(model)
+    return bool(timm.is_model(model))
 
 
 def names() -> list[str]:

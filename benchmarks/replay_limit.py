@@ -23,8 +23,9 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.search.replay import Cell, accuracy_of, choose, read, related
+from orchestrator.search.replay import choose, related
 from orchestrator.search.selection import Candidate, select
+from orchestrator.search.trial_table import Cell, accuracy_of, read
 
 SEARCHES = (("portfolio", 2), ("portfolio", 8), ("random", 1))  # and their rounds
 RANDOM_SEEDS = 20

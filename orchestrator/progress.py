@@ -7,9 +7,8 @@ import contextlib
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from statistics import fmean
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,6 +17,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cluster.report import PackReport
 from orchestrator.cost.forecast import Forecast
 from orchestrator.search.selection import Candidate, rank
 from orchestrator.search.space import format_config
@@ -33,7 +33,7 @@ class Progress:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._running: dict[str, tuple[PackPlan, Mapping[str, Any]]] = {}
+        self._running: dict[str, tuple[PackPlan, PackReport]] = {}
         self._best: dict[Study, Candidate] = {}
         self._tested: dict[Study, list[float]] = {}
         self._counts: Counter[str] = Counter()
@@ -106,16 +106,17 @@ class Progress:
 
     def pack_started(self, plan: PackPlan) -> None:
         """A pack was handed to the cluster."""
-        self._running[plan.id] = (plan, {"epoch": 0, "alive": len(plan.trials)})
+        report = PackReport(plan.id, 0, len(plan.trials), 0, 0.0, (), {}, False)
+        self._running[plan.id] = (plan, report)
         self._refresh()
 
-    def pack_reported(self, plan: PackPlan, report: Mapping[str, Any], ended: list[Result]) -> None:
+    def pack_reported(self, plan: PackPlan, report: PackReport, ended: list[Result]) -> None:
         """A pack moved on; `ended` are the trials that have a result now."""
         self._running[plan.id] = (plan, report)
-        self._images += report["images"]
-        self._forecast.running(plan, report["seconds"], time.monotonic())
+        self._images += report.images
+        self._forecast.running(plan, report.seconds, time.monotonic())
         self._ended(plan, ended)
-        if report["done"]:
+        if report.done:
             del self._running[plan.id]
             self._forecast.ended(plan, time.monotonic())
             if not self.console.is_terminal:
@@ -187,7 +188,7 @@ class Progress:
             now = ""
             if study in running:
                 plan, report = running[study]
-                now = f"{plan.kind}: epoch {report['epoch']}, {report['alive']} alive"
+                now = f"{plan.kind}: epoch {report.epoch}, {report.alive} alive"
             table.add_row(names[study], now, self._score(study))
         left = self._forecast.left(time.monotonic())
         time_left = "" if left is None else f"   about {duration(left)} left"

@@ -19,6 +19,7 @@ from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
+from orchestrator.cluster.report import PackReport
 from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.work import task_sizes
 from orchestrator.leaderboard.board import Board, Protocol
@@ -165,15 +166,15 @@ def _tune(
     """Drive the Tuner; returns (interrupted, problem)."""
     from orchestrator.cluster.tuner import Reports, drive  # Ray is slow to import
 
-    def reported(plan: PackPlan, report: Mapping[str, Any]) -> None:
-        ended = [folder.result(trial) for trial in report["ended"]]
+    def reported(plan: PackPlan, report: PackReport) -> None:
+        ended = [folder.result(trial) for trial in report.ended]
         for result in ended:
             if result is not None:
                 if result.kind == "final":
                     folder.adapter(result.id)  # goes along with the run
                 tracker.log(result)
         for trial in plan.trials:
-            if rows := report["curves"].get(trial.id):
+            if rows := report.curves.get(trial.id):
                 tracker.rows(plan.info(trial), rows)
         progress.pack_reported(plan, report, [result for result in ended if result])
 

@@ -67,4 +67,5 @@ class StandInSource:
 def _soft(length: int) -> NDArray[np.float64]:
     """Linear interpolation from CELLS to `length` points, [length, CELLS]."""
     at = np.linspace(0, CELLS - 1, length)[:, None]
-    return np.clip(1 - np.abs(at - np.arange(CELLS)), 0, None)
+    weights: NDArray[np.float64] = np.clip(1 - np.abs(at - np.arange(CELLS)), 0, None)
+    return weights

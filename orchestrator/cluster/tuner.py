@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.cluster import capacity
 from orchestrator.cluster.interrupt import catch_interrupts, check_interrupts
+from orchestrator.cluster.report import PackReport
 from orchestrator.cluster.worker import PackWorker, failed_result
 from orchestrator.plan import Identity
 from orchestrator.search.studies import SweepSearch
@@ -50,7 +51,7 @@ class Reports:
     """
 
     started: Callable[[PackPlan], None]
-    reported: Callable[[PackPlan, Mapping[str, Any]], None]
+    reported: Callable[[PackPlan, PackReport], None]
     failed: Callable[[PackPlan, list[Result], str], None]
 
 
@@ -122,8 +123,8 @@ class _RoutedSearcher(_Unsaved, Searcher):
         self.fault: Exception | None = None
 
     @contextlib.contextmanager
-    def ours(self) -> Iterator[None]:
-        """Keep an error of our own code: Tune takes a searcher's for that of a trial, for ever."""
+    def keep_faults(self) -> Iterator[None]:
+        """Keep an error of our own code: Tune takes it for a trial's and goes on."""
         try:
             yield
         except Exception as error:
@@ -132,7 +133,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next pack; None when none can start yet; FINISHED at the end."""
-        with self.ours():
+        with self.keep_faults():
             if len(self._live) >= capacity.desired_packs(self.need):
                 return None
             plan = self._search.next()
@@ -155,7 +156,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         """A pack ended. (Of one that failed, `failed` is told next, with the reason.)"""
         self._live.discard(trial_id)
         if not error:
-            with self.ours():
+            with self.keep_faults():
                 self._search.ended(self.packs[trial_id])
 
     def failed(self, trial_id: str, reason: BaseException) -> None:
@@ -203,8 +204,9 @@ class _Watch(_Unsaved, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A step of a pack."""
-        with self._searcher.ours():
-            self._searcher.reports.reported(self._searcher.packs[trial.trial_id], result)
+        with self._searcher.keep_faults():
+            plan = self._searcher.packs[trial.trial_id]
+            self._searcher.reports.reported(plan, PackReport.from_tune(result))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker failed; Tune told the searcher already, but not why."""
@@ -212,7 +214,7 @@ class _Watch(_Unsaved, tune.Callback):
             return  # none did: it was our own part, and the run is about to end
         error = trial.get_pickled_error()  # None where a worker died before it began
         cause = getattr(error, "cause", None)
-        with self._searcher.ours():
+        with self._searcher.keep_faults():
             self._searcher.failed(
                 trial.trial_id, cause or error or RuntimeError("the worker died between two packs")
             )

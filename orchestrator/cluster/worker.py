@@ -25,6 +25,7 @@ from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import Images, Outcome, PackRun, Recipe
 from orchestrator.cluster.provenance import code_version, device_name, package_versions
+from orchestrator.cluster.report import PackReport
 from orchestrator.plan import halving
 from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
@@ -51,7 +52,7 @@ class PackWorker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train for a while; write the results of the trials that ended."""
-        return self.pack.advance(REPORT_SECONDS)
+        return self.pack.advance(REPORT_SECONDS).to_tune()
 
     def _start(self, config: dict[str, Any]) -> None:
         spec = Spec.model_validate_json(config["spec"])
@@ -135,8 +136,8 @@ class RunningPack:
                 trial: [MeterRow(*row) for row in rows] for trial, rows in tested.items()
             }
 
-    def advance(self, seconds: float) -> dict[str, Any]:
-        """Run epochs for about `seconds`; returns a small report on the pack."""
+    def advance(self, seconds: float) -> PackReport:
+        """Run epochs for about `seconds`."""
         started, ended, images = time.monotonic(), [], 0
         while not self.run.done:
             images += len(self.run.pack.members) * self.run.train_images
@@ -153,16 +154,16 @@ class RunningPack:
                 break
         if self.run.done:
             self.folder.drop_checkpoint(self.plan.id)
-        return {
-            "pack": self.plan.id,
-            "epoch": self.run.epoch,
-            "alive": len(self.run.pack.members),
-            "images": images,
-            "seconds": time.monotonic() - self._began,
-            "ended": [result.id for result in ended],
-            "curves": {} if self.run.done else self._curves(),
-            "done": self.run.done,
-        }
+        return PackReport(
+            pack=self.plan.id,
+            epoch=self.run.epoch,
+            alive=len(self.run.pack.members),
+            images=images,
+            seconds=time.monotonic() - self._began,
+            ended=tuple(result.id for result in ended),
+            curves={} if self.run.done else self._curves(),
+            done=self.run.done,
+        )
 
     def _curves(self) -> dict[str, Curve]:
         """What the curves of the trials in training gained since the last report.

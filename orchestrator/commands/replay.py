@@ -2,8 +2,9 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from arc_train.errors import InputError
 from orchestrator.commands.arguments import add_json
@@ -11,6 +12,9 @@ from orchestrator.commands.exit_codes import DONE
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from orchestrator.search.replay import Regret
+    from orchestrator.search.trial_table import Gap
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +36,9 @@ def run(options: argparse.Namespace) -> int:
     """Show the regret after so many trials, by method; returns the exit code."""
     from rich.console import Console
 
-    from orchestrator.search.replay import gaps, read, replay
+    from orchestrator.search.replay import replay
     from orchestrator.search.searchers import SEARCHERS
+    from orchestrator.search.trial_table import gaps, read
 
     if options.algorithm not in SEARCHERS:
         raise InputError(
@@ -49,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
     table = read(options.table)
     found = replay(table, options.algorithm, options.trials, options.seeds, options.rounds)
     if options.json:
-        print(json.dumps({"algorithm": options.algorithm, "regret": found, "gaps": inflation}))
+        content = {"regret": list(map(asdict, found)), "gaps": list(map(asdict, inflation))}
+        print(json.dumps({"algorithm": options.algorithm, **content}))
         return DONE
     console = Console()
     console.print(_regret_table(options.algorithm, found))
@@ -59,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _regret_table(algorithm: str, rows: list[dict[str, Any]]) -> "Table":
+def _regret_table(algorithm: str, rows: list["Regret"]) -> "Table":
     from rich.table import Table
 
     table = Table(
@@ -69,19 +75,18 @@ def _regret_table(algorithm: str, rows: list[dict[str, Any]]) -> "Table":
         title_justify="left",
     )
     table.add_column("method", no_wrap=True)
-    for column in ("tasks", "grid", *rows[0]["regret"]):
+    for column in ("tasks", "grid", *rows[0].regret):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         cells = [
-            f"{regret:.2f} ({row['random'][budget]:.2f})"
-            for budget, regret in row["regret"].items()
+            f"{regret:.2f} ({row.random[budget]:.2f})" for budget, regret in row.regret.items()
         ]
-        style = "bold" if row["method"] == "all" else ""
-        table.add_row(row["method"], str(row["cells"]), f"{row['grid']:.0f}", *cells, style=style)
+        style = "bold" if row.method == "all" else ""
+        table.add_row(row.method, str(row.cells), f"{row.grid:.0f}", *cells, style=style)
     return table
 
 
-def _gap_table(rows: list[dict[str, Any]]) -> "Table":
+def _gap_table(rows: list["Gap"]) -> "Table":
     from rich.table import Table
 
     table = Table(
@@ -93,6 +98,6 @@ def _gap_table(rows: list[dict[str, Any]]) -> "Table":
     for column in ("tasks", "last epoch", "best epoch on test", "gap", "largest"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        accuracies = (row["last"], row["best_epoch"], row["gap"], row["largest_gap"])
-        table.add_row(row["method"], str(row["tasks"]), *(f"{value:.2f}" for value in accuracies))
+        accuracies = (row.last, row.best_epoch, row.gap, row.largest_gap)
+        table.add_row(row.method, str(row.tasks), *(f"{value:.2f}" for value in accuracies))
     return table

@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from orchestrator.search.space import (
     Choice,
-    Config,
     Range,
     Space,
-    Value,
     features,
     grid_configs,
     nearest_config,
     random_configs,
     size,
 )
+from orchestrator.store.result import Config, Value
 
 # Accuracies are clipped so many points below a study's best: how bad a bad configuration is says
 # nothing about good ones.

@@ -18,9 +18,10 @@ from orchestrator.plan import (
     split,
     studies,
 )
-from orchestrator.search.space import Choice, Config, Range, grid_configs, parse, random_configs
+from orchestrator.search.space import Choice, Range, grid_configs, parse, random_configs
 from orchestrator.spec import ProtocolSpec, Spec, load, resolve
 from orchestrator.store.pack import pack_of, pack_text
+from orchestrator.store.result import Config
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 IDENTITY = Identity({"arc_pico": "w"}, {"demo/digits": "d", "demo/count": "c"})

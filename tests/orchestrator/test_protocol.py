@@ -87,7 +87,7 @@ class Sweep:
         """Run what is missing; returns how many packs that took."""
         search, packs = SweepSearch(self.spec, self.identity, self.folder), 0
         while plan := search.next():
-            assert self.start(plan).advance(float("inf"))["done"]
+            assert self.start(plan).advance(float("inf")).done
             search.ended(plan)
             packs += 1
         return packs
@@ -226,7 +226,7 @@ def test_a_metered_final_killed_after_each_epoch_has_the_same_curve(
     sweeps[0].run()
     plan = SweepSearch(sweeps[1].spec, sweeps[1].identity, sweeps[1].folder).next()
     assert plan
-    while not sweeps[1].start(plan).advance(0)["done"]:
+    while not sweeps[1].start(plan).advance(0).done:
         pass  # a new process each time, but for the backbone
     for trial in plan.trials:
         through, cut = (determined(sweep.folder.results()[trial.id]) for sweep in sweeps)

@@ -10,7 +10,8 @@ import pytest
 
 from arc_train.errors import InputError
 from orchestrator.cli import main
-from orchestrator.search.replay import COLUMNS, QUARTER, gaps, read, replay
+from orchestrator.search.replay import QUARTER, replay
+from orchestrator.search.trial_table import COLUMNS, gaps, read
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "replay"
 LRS, RANKS, WDS = (1e-4, 1e-3, 1e-2, 1e-1), (1, 2, 4, 8, 16), (0.0, 0.01)
@@ -57,13 +58,13 @@ def test_the_portfolio_leaves_less_than_chance_and_a_whole_grid_nothing(tmp_path
     cells = read(table(tmp_path / "t.csv", rows()))
     assert len(cells) == 6
     assert len(cells[0].trials) == 40
-    by_method = {row["method"]: row for row in replay(cells, "portfolio", 8, seeds=1, rounds=2)}
-    assert by_method["m"]["cells"] == by_method["all"]["cells"] == 6
-    regret, chance = by_method["all"]["regret"], by_method["all"]["random"]
+    by_method = {row.method: row for row in replay(cells, "portfolio", 8, seeds=1, rounds=2)}
+    assert by_method["m"].cells == by_method["all"].cells == 6
+    regret, chance = by_method["all"].regret, by_method["all"].random
     assert list(regret) == ["4", "8", QUARTER]
     assert regret["4"] < 0.5 * chance["4"]
     assert regret[QUARTER] <= regret["8"] <= regret["4"]
-    (whole,) = {row["regret"]["40"] for row in replay(cells, "grid", 40, seeds=1, rounds=1)}
+    (whole,) = {row.regret["40"] for row in replay(cells, "grid", 40, seeds=1, rounds=1)}
     assert whole == 0
 
 
@@ -78,7 +79,7 @@ def test_nothing_of_the_task_under_test_is_learned_from(tmp_path: Path) -> None:
     alone = [cell for cell in other if cell.task == "task0"]
     rest = [cell for cell in honest if cell.task != "task0"]
     with_own, without = (
-        replay(cells, "portfolio", 4, seeds=1, rounds=1)[0]["regret"]["4"]
+        replay(cells, "portfolio", 4, seeds=1, rounds=1)[0].regret["4"]
         for cells in ([*rest, *alone], [*alone, *rest])
     )
     assert with_own == without
@@ -123,7 +124,7 @@ def test_a_diverged_trial_never_wins(tmp_path: Path) -> None:
     for row in content[::3]:
         row["val_accuracy"] = ""
     regret = replay(read(table(tmp_path / "t.csv", content)), "random", 4, seeds=2, rounds=1)
-    assert all(0 <= value < 60 for value in regret[-1]["regret"].values())
+    assert all(0 <= value < 60 for value in regret[-1].regret.values())
 
 
 def test_gaps_are_means_over_tasks(tmp_path: Path) -> None:
@@ -131,8 +132,8 @@ def test_gaps_are_means_over_tasks(tmp_path: Path) -> None:
     content = [dict(zip(columns, row, strict=True)) for row in
                (("a", "full", 60, 70), ("b", "full", 50, 54), ("a", "linear", 40, 41))]  # fmt: skip
     full, linear = gaps(table(tmp_path / "finals.csv", content, columns))
-    assert (full["tasks"], full["last"], full["best_epoch"], full["gap"]) == (2, 55, 62, 7)
-    assert (linear["gap"], full["largest_gap"]) == (1, 10)
+    assert (full.tasks, full.last, full.best_epoch, full.gap) == (2, 55, 62, 7)
+    assert (linear.gap, full.largest_gap) == (1, 10)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,5 +149,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_on_a_real_table_the_portfolio_beats_chance() -> None:
     cells = [c for c in read(SHARED / "trials.csv") if c.method in ("fact_tt", "lora")]
     found = replay(cells, "portfolio", 4, seeds=1, rounds=2)[-1]
-    assert found["cells"] == 20
-    assert found["regret"]["4"] < 0.7 * found["random"]["4"]
+    assert found.cells == 20
+    assert found.regret["4"] < 0.7 * found.random["4"]

@@ -1,0 +1,35 @@
+"""What a worker tells the driver of its pack, after each step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from orchestrator.store.result import Curve
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport:
+    """How far a pack is.
+
+    alive: trials in training. images: training images since the last report, over all trials.
+    seconds: that the worker has spent on the pack. ended: ids of trials that got a result since
+    the last report. curves: trial id -> rows since the last report, of trials in training.
+    """
+
+    pack: str
+    epoch: int
+    alive: int
+    images: int
+    seconds: float
+    ended: tuple[str, ...]
+    curves: Mapping[str, Curve]
+    done: bool
+
+    def to_tune(self) -> dict[str, Any]:
+        """As Tune carries results: a dictionary, to which it adds keys of its own."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @staticmethod
+    def from_tune(result: Mapping[str, Any]) -> "PackReport":
+        """The report in a result of Tune's."""
+        return PackReport(**{entry.name: result[entry.name] for entry in fields(PackReport)})
