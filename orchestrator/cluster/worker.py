@@ -28,6 +28,7 @@ from orchestrator.cluster.provenance import code_version, device_name, package_v
 from orchestrator.cluster.report import PackReport
 from orchestrator.plan import halving
 from orchestrator.spec import Spec
+from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan, Trial, pack_of
 from orchestrator.store.result import Curve, CurveRow, DataInfo, MeterRow, Result, Status
@@ -232,15 +233,15 @@ class RunningPack:
 
     def _record_test_access(self) -> None:
         self.folder.record_test_access(
-            {
-                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "purpose": "leak meter" if self.spec.protocol.leak_meter else "final",
-                "task": self.plan.study.task,
-                "study": str(self.plan.study),
-                "pack": self.plan.id,
-                "trials": [member.id for member in self.run.pack.members],
-                "process": os.getpid(),
-            }
+            SplitAccess(
+                time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                purpose="leak meter" if self.spec.protocol.leak_meter else "final",
+                task=self.plan.study.task,
+                study=str(self.plan.study),
+                pack=self.plan.id,
+                trials=tuple(member.id for member in self.run.pack.members),
+                process=os.getpid(),
+            )
         )
 
 

@@ -12,17 +12,16 @@ and what others wrote is fetched when it is asked for.
 """
 
 import contextlib
-import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from arc_train.errors import InputError
 from arc_train.tasks.cache import default_folder
+from orchestrator.store.access import SplitAccess
 from orchestrator.store.pack import PackPlan, pack_text, read_pack
 from orchestrator.store.remote import Remote, is_remote, mirror
 from orchestrator.store.result import Result, read_result, result_text
@@ -148,16 +147,16 @@ class SweepFolder:
             self._fetch(path)
         return path
 
-    def record_test_access(self, entry: dict[str, Any]) -> None:
+    def record_test_access(self, access: SplitAccess) -> None:
         """Append a line to test_access.jsonl; one write, so that lines of workers don't mix.
 
         Objects can't be appended to: there each line is one, until `collect` joins them.
         """
         if self._remote:
-            name = f"test_access/{time.time_ns()}-{entry['pack']}-{os.getpid()}.json"
-            self._remote.put(name, json.dumps(entry).encode())
+            name = f"test_access/{time.time_ns()}-{access.pack}-{os.getpid()}.json"
+            self._remote.put(name, access.line())
             return
-        line = (json.dumps(entry) + "\n").encode()
+        line = access.line() + b"\n"
         descriptor = os.open(
             self.path / "test_access.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
         )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from arc_train.errors import InputError
 from orchestrator.cli import main
+from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.remote import Remote, below
 from orchestrator.store.result import Result
@@ -89,7 +90,8 @@ def test_what_one_machine_writes_another_reads(
     failed = final(0, 50.0, status="failed", id="a" * 16)
     here.write_result(failed)
     here.save_checkpoint("p", b"state")
-    here.record_test_access({"pack": "p", "task": "x"})
+    opened = SplitAccess("2026-01-01T00:00:00Z", "final", "x", "b/m/x", "p", ("t",), 1)
+    here.record_test_access(opened)
     here.write(here.adapters / "a.safetensors", b"weights")
     monkeypatch.setenv("ARC_SWEEP_CACHE", str(tmp_path / "other"))
     there = SweepFolder(storage)
@@ -99,7 +101,7 @@ def test_what_one_machine_writes_another_reads(
     assert there.adapter("a").read_bytes() == b"weights"
     there.collect()
     (line,) = (there.path / "test_access.jsonl").read_text().splitlines()
-    assert json.loads(line) == {"pack": "p", "task": "x"}
+    assert json.loads(line) == {**asdict(opened), "trials": ["t"]}
     there.write_result(replace(failed, status="done"))
     assert here.result("a" * 16) == replace(failed, status="done")
     assert here.results()["a" * 16].status == "done"
