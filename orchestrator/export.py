@@ -1,4 +1,4 @@
-"""Takes what a study learned out of a sweep: its adapter, or a plain timm model with it folded."""
+"""Exports what a study learned: its adapter, or a plain timm model with the adapter folded in."""
 
 import difflib
 import json
@@ -24,7 +24,7 @@ from orchestrator.store.result import Result, Study, plain_result
 
 @dataclass(frozen=True)
 class Exported:
-    """Where it lies and what it is, in words."""
+    """Where the export lies, and what it is, in words."""
 
     path: Path
     what: str

@@ -45,7 +45,7 @@ def budget(spec: Spec, study: Study) -> int:
 
 
 def proposals(algorithm: str, count: int, rounds: int) -> list[int]:
-    """How many of `count` configurations are proposed at a time; learning wants to see results."""
+    """How many of `count` configurations are proposed at a time; learning needs results."""
     parts = min(count, rounds) if algorithm in LEARNING else 1
     return [len(part) for part in _even(range(count), parts)]
 
@@ -75,7 +75,7 @@ def search_trials(
 def validation_trials(
     spec: Spec, study: Study, identity: Identity, configs: Iterable[Config]
 ) -> list[Trial]:
-    """The best configurations of a search once more, under other seeds, before one is chosen."""
+    """Trials that repeat the best configurations of a search under other seeds."""
     return [
         Trial(
             id=trial_id(spec, study, identity, "revalidate", config, seed),

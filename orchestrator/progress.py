@@ -51,7 +51,7 @@ class Progress:
         )
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self.console.print(Text(text, style="dim"))
 
     @contextlib.contextmanager
@@ -95,7 +95,7 @@ class Progress:
         self._compare()
 
     def _compare(self) -> None:
-        """Say how good the forecast was."""
+        """Print how far the forecast was off."""
         if self._forecast.first and all(study.complete for study in self._search.studies):
             took = time.monotonic() - self._started
             first = self._forecast.first - self._started
@@ -168,7 +168,7 @@ class Progress:
             self._live.update(self._view())
 
     def _name(self, study: Study) -> str:
-        """Without the backbone where all have the same."""
+        """A study's name, without the backbone where all studies have the same."""
         several = len({s.study.backbone for s in self._search.studies}) > 1
         return str(study) if several else f"{study.method} {study.task}"
 
@@ -200,7 +200,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """Seconds as text, in a unit that suits them."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

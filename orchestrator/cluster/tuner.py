@@ -45,7 +45,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Reports:
-    """What the driver wants to be told, on Tune's thread: each must return quickly.
+    """The driver's callbacks, called on Tune's thread: each must return quickly.
 
     failed: a pack, its trials that are given up (none if it is tried again), and the reason.
     """
@@ -93,7 +93,7 @@ def drive(
 
 
 class _Unsaved:
-    """Tune pickles what it is given; of these nothing is worth keeping: the folder is the state."""
+    """Pickled by Tune as an empty object: the sweep folder is the state."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -153,7 +153,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A pack ended. (Of one that failed, `failed` is told next, with the reason.)"""
+        """A pack ended. If it failed, Tune calls `on_trial_error` next, with the reason."""
         self._live.discard(trial_id)
         if not error:
             with self.keep_faults():
@@ -195,7 +195,7 @@ class _Watch(_Unsaved, tune.Callback):
         self._searcher = searcher
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """End the run where it was asked to, or where our part of it can't go on."""
+        """End the run after an interrupt, or after a fault in our own code."""
         check_interrupts()
         if self._searcher.fault is not None:
             raise self._searcher.fault
@@ -209,7 +209,7 @@ class _Watch(_Unsaved, tune.Callback):
             self._searcher.reports.reported(plan, PackReport.from_tune(result))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker failed; Tune told the searcher already, but not why."""
+        """A worker failed. Tune has told the searcher so, but not why."""
         if self._searcher.fault is not None:
             return  # none did: it was our own part, and the run is about to end
         error = trial.get_pickled_error()  # None where a worker died before it began

@@ -19,7 +19,7 @@ SHARE = 0.1  # of the work: enough to forecast from
 
 
 class Forecast:
-    """Of one run of a sweep.
+    """The forecast of one run of a sweep.
 
     sizes: task -> images of (train, val, test). results: those that are there already.
     first: when the sweep was expected to end, once a tenth of its work was done.

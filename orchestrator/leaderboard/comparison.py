@@ -50,12 +50,12 @@ class Comparison:
     retuned_difference: float | None
 
     def brief(self) -> "Comparison":
-        """Without interval and re-tuning, for where there is no room."""
+        """The comparison without interval and re-tuning, for narrow terminals."""
         return replace(self, spread=None, retuned=None, retuned_difference=None)
 
 
 def compare(board: Board, grid: Grid) -> list[Comparison]:
-    """All that has something beside it: per line of the grid its means, then its tasks."""
+    """All numbers that others printed, too: for each line of the grid its means, then its tasks."""
     titles = short(row.task for row in board.rows)
     means = {(mean.backbone, mean.method): mean for mean in board.means}
     found = []
@@ -88,7 +88,7 @@ def headlines(every: Sequence[Comparison]) -> list[Comparison]:
 
 
 def notes(board: Board, shown: Sequence[Comparison]) -> list[str]:
-    """The legend of a comparison, and what is wrong in the tables it is with."""
+    """The legend of a comparison, and the errors in the published tables."""
     if not shown:
         return []
     said = ["Printed means are made from the printed cells; differences are ours minus theirs."]

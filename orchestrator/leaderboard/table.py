@@ -151,7 +151,7 @@ def _best_on_test(curves: Sequence[TestCurve]) -> BestOnTest | None:
 
 
 def _marked_rows(rows: Sequence[Row], seeds: int) -> list[Row]:
-    """The rows; in each (backbone, task) the best and those that can't be told from it marked."""
+    """The rows, with the best of each (backbone, task) marked, and those that tie with it."""
     marked = list(rows)
     for pair in dict.fromkeys((row.backbone, row.task) for row in rows):
         places = [i for i, row in enumerate(rows) if (row.backbone, row.task) == pair]
@@ -202,7 +202,7 @@ def _complete(rows: Sequence[Row], seeds: int) -> bool:
 def _compare(
     found: Sequence[tuple[float, Interval | None] | None],
 ) -> list[tuple[bool, bool | None]]:
-    """(is the best, ties with it) of each of some means with their intervals; None: incomplete.
+    """(is the best, ties with the best) for each mean with its interval; None: incomplete.
 
     Two that aren't told apart have intervals that overlap: a careful rule, under which means that
     differ are called so at well below 5 % of chance. Null where no interval can say.

@@ -86,7 +86,7 @@ class StudySearch:
             self.ready()
 
     def again(self, plan: PackPlan) -> None:
-        """A pack failed and is to run again."""
+        """Put a pack that failed first in line, to run again."""
         self._running.discard(plan.id)
         self._waiting.insert(0, plan)
 
@@ -207,12 +207,12 @@ class SweepSearch:
         return None
 
     def ended(self, plan: PackPlan) -> None:
-        """Tell that a pack's trials have their result files."""
+        """Take in the results of a pack that ended."""
         results = [self.folder.result(trial.id) for trial in plan.trials]
         self._by_study[plan.study].ended(plan, [result for result in results if result])
 
     def again(self, plan: PackPlan) -> None:
-        """Tell that a pack failed and is to run again, before others."""
+        """Put a pack that failed first in line, to run again."""
         self._by_study[plan.study].again(plan)
 
     def _histories(self, asking: Study) -> list[History]:

@@ -1,4 +1,4 @@
-"""The sweep folder: the only truth of a sweep. Everything else is a projection of these files.
+"""The sweep folder: the source of everything that is known of a sweep.
 
 spec.yaml                     the spec as resolved
 trials/<trial id>.json        one result, written once, atomically
@@ -135,7 +135,7 @@ class SweepFolder:
             write_atomically(self._checkpoint(pack), content)
 
     def drop_checkpoint(self, pack: str) -> None:
-        """Forget a pack's checkpoint."""
+        """Delete a pack's checkpoint."""
         if self._remote:
             self._remote.delete(self._name(self._checkpoint(pack)))
         self._checkpoint(pack).unlink(missing_ok=True)

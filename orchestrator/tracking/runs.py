@@ -31,7 +31,7 @@ def about_trial(trial: TrialInfo) -> dict[str, Any]:
 
 
 def config(result: Result) -> dict[str, Any]:
-    """Flat, since W&B's tables filter by single keys."""
+    """A run's configuration; flat, since W&B's tables filter by single keys."""
     plain = ("kind", "backbone", "method", "task", "seed", "device")
     return {
         "task_group": catalog()[result.task].group,
@@ -44,7 +44,7 @@ def config(result: Result) -> dict[str, Any]:
 
 
 def summary(result: Result) -> dict[str, Any]:
-    """What the leaderboard uses; `note` always, so that a repaired trial loses its failure's."""
+    """A run's summary; `note` is always there, so a repaired trial loses its failure's."""
     outcome = ("status", "epochs_run", "val_accuracy", "val_loss", "test_accuracy")
     size = ("trainable_params", "adapter_params", "seconds")
     found = {key: getattr(result, key) for key in (*outcome, *size)}

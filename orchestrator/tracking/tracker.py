@@ -99,12 +99,12 @@ class Tracker:
             self._put(lambda ledger: self._show(trial, rows))
 
     def log(self, result: Result) -> None:
-        """Have an ended trial's run written, unless it is. Returns at once."""
+        """Queue an ended trial's run, unless it is written. Returns at once."""
         write = partial(self._write, result)
         self._put(partial(self._try, result.id, result.status, write))
 
     def board(self, board: Board) -> None:
-        """Have the leaderboard's run written, unless it is. Returns at once."""
+        """Queue the leaderboard's run, unless it is written. Returns at once."""
         content = json.dumps(plain_board(board), sort_keys=True)
         trial = hashlib.sha256(f"{self._sweep}/leaderboard".encode()).hexdigest()[:16]
         write = partial(self._write_board, trial, board)
@@ -146,7 +146,7 @@ class Tracker:
         return self._closing.is_set() and self._faults >= GIVE_UP_AFTER
 
     def _try(self, trial: str, state: str, write: Callable[[], str], ledger: "_Ledger") -> None:
-        """Write a run whole, unless the ledger has it in this state."""
+        """Write a whole run, unless the ledger has it in this state."""
         if ledger.has(trial, state):
             return
         self._missed[trial] = partial(self._try, trial, state, write)
@@ -284,7 +284,7 @@ class _Ledger:
 
 @cache
 def _silence_threads() -> None:
-    """Without its service the client's own threads end in tracebacks that help nobody."""
+    """Silence the tracebacks of the client's threads, which end once its service is gone."""
     usual = threading.excepthook
 
     def hook(ended: threading.ExceptHookArgs) -> None:
@@ -295,7 +295,7 @@ def _silence_threads() -> None:
 
 
 def _abandon() -> None:
-    """End W&B's service at once. Left alone it waits for its server, and the process for it.
+    """End W&B's service at once. It would wait for its server, and the process for the service.
 
     There is no public way; should the private one change, leaving takes PATIENCE longer.
     """
