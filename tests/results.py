@@ -28,7 +28,7 @@ def result(trial: str | None = None, **fields: Any) -> Result:
         "adapter_params": 900,
         "curve": (),
         "seconds": 2.0,
-        "data": DataInfo("published split", "f", val_images=200),
+        "data": DataInfo(variant="published split", fingerprint="f", val_images=200),
         "code": CodeInfo("0.1.0", None),
         "packages": {"torch": "2"},
         "device": "cpu",

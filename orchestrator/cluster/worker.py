@@ -104,12 +104,12 @@ class RunningPack:
             self._test = functools.cache(final.open_test)
         self._tested: dict[str, list[MeterRow]] = {trial.id: [] for trial in plan.trials}
         self._data = DataInfo(
-            entry.variant,
-            fingerprint,
-            entry.split,
-            entry.transform,
-            spec.data.normalise,
-            None if val is None else len(val),
+            variant=entry.variant,
+            split=entry.split,
+            fingerprint=fingerprint,
+            transform=entry.transform,
+            normalise=spec.data.normalise,
+            val_images=None if val is None else len(val),
         )
         training = spec.training
         self.run = PackRun(
@@ -274,7 +274,7 @@ def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) ->
         adapter_params=None,
         curve=(),
         seconds=0.0,
-        data=DataInfo(None, fingerprint),
+        data=DataInfo(variant=None, fingerprint=fingerprint),
         code=code_version(),
         packages=package_versions(),
         device=None,

@@ -51,19 +51,19 @@ Curve = tuple[CurveRow, ...]
 TestCurve = tuple[MeterRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataInfo:
     """Which images a trial saw.
 
-    variant: the layout they were read from. split: where the split comes from. fingerprint: of
-    all images and labels. val_images: how many a search validated on.
+    variant: the layout they were read from. split: official, lists or drawn. fingerprint: of all
+    images and labels. val_images: how many a search validated on.
     """
 
     __pydantic_config__ = STRICT
 
     variant: str | None
-    fingerprint: str
     split: str | None = None
+    fingerprint: str
     transform: str | None = None
     normalise: str | None = None
     val_images: int | None = None

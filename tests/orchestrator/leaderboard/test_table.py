@@ -177,7 +177,7 @@ def test_how_many_trials_validation_can_hardly_tell_from_the_winner() -> None:
     assert ties
     assert ties.standard_error == pytest.approx(3.5355, abs=1e-4)
     assert (ties.within_one_se, ties.tied_at_top) == (3, 1)
-    old = result(data=DataInfo("v", "f"))
+    old = result(data=DataInfo(variant="v", fingerprint="f"))
     assert board([old]).rows[0].ties is None
     assert board([]).rows[0].ties is None
 
@@ -276,7 +276,7 @@ MODEL = "vit_base_patch16_224.orig_in21k"
 
 def compared(tasks: list[str], variant: str = "vtab-1k folder", method: str = "lora") -> Board:
     """A board of one method on a backbone of the published tables, at 70 % everywhere."""
-    data = DataInfo(variant, "f", val_images=200)
+    data = DataInfo(variant=variant, fingerprint="f", val_images=200)
     results = [
         make(backbone=MODEL, method=method, task=task, data=data)
         for task in tasks

@@ -197,7 +197,11 @@ def test_a_file_without_a_version_is_of_version_1(tmp_path: Path) -> None:
     content["data"] = {"variant": "v", "fingerprint": "f"}
     path.write_text(json.dumps(content))
     found = read_result(path)
-    assert (found.version, found.note, found.data) == (1, None, DataInfo("v", "f"))
+    assert (found.version, found.note, found.data) == (
+        1,
+        None,
+        DataInfo(variant="v", fingerprint="f"),
+    )
 
 
 def test_a_number_that_is_none_is_never_written() -> None:

@@ -34,7 +34,7 @@ def result(trial: str = "00000000000000aa", **changes: Any) -> Result:
         "backbone": "arc_pico",
         "config": {"dropout": 0.1, "lr": 0.003, "rank": 50, "weight_decay": 0},
         "curve": [[1, 2.5, None, None], [2, 2.0, 1.25, 61.5]],
-        "data": DataInfo("vtab-1k folder", "beef"),
+        "data": DataInfo(variant="vtab-1k folder", fingerprint="beef"),
     }
     return results.result(trial, **{**about, **SUMMARY, **changes})
 
