@@ -5,7 +5,6 @@ it and draws the plots from the data that stands in the page as JSON.
 """
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from orchestrator.leaderboard.board import Board, Row, plain_board
+from orchestrator.leaderboard.board import Board, plain_board
 from orchestrator.leaderboard.comparison import (
     Comparison,
     compare,
@@ -40,11 +39,10 @@ from orchestrator.leaderboard.grid import (
     parameters,
     statement,
 )
+from orchestrator.leaderboard.plot_data import cost, searches
 from orchestrator.leaderboard.ranks import ranks
 from orchestrator.store.result import Result, Status
 
-# Where a sweep's time goes: to search trials by how they ended, and to finals.
-SPENT = ("done", "stopped", "lost", "finals")
 STATUSES: tuple[Status, ...] = ("done", "stopped", "diverged", "failed")
 MOST_NOTES = 20
 DETAIL = (
@@ -69,7 +67,7 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "beside": _beside(board, numbers),
         "statuses": _statuses(board, trials),
         "board": _json(plain_board(board)),
-        "trials": _json(_by_study(board, trials)),
+        "trials": _json(searches(board, trials)),
         "ranks": _json([asdict(ranking) for ranking in ranks(board)]),
         "cost": _json(cost(board, trials)),
         "plotly": get_plotlyjs(),
@@ -245,55 +243,6 @@ def _compared(shown: Sequence[Comparison], several: bool) -> str:
         '<thead><tr><th scope="col">Method</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-
-
-def _by_study(board: Board, trials: Iterable[Result]) -> list[list[dict[str, Any]]]:
-    """The search trials of each row of the board, in its order, with what the plots show."""
-    places = {row.study: i for i, row in enumerate(board.rows)}
-    studies: list[list[dict[str, Any]]] = [[] for _ in places]
-    for trial in trials:
-        place = places.get(trial.study)
-        if place is not None and trial.kind == "search":
-            studies[place].append(_slim(trial, board.rows[place]))
-    return studies
-
-
-def cost(board: Board, trials: Iterable[Result]) -> list[dict[str, Any]]:
-    """Seconds of training by method, in the board's order, and what they were spent on."""
-    spent = {row.method: dict.fromkeys(SPENT, 0.0) for row in board.rows}
-    for trial in trials:
-        if trial.method in spent:
-            ended = trial.status if trial.status in ("done", "stopped") else "lost"
-            what = "finals" if trial.kind == "final" else ended
-            spent[trial.method][what] += trial.seconds
-    return [{"method": method, **seconds} for method, seconds in spent.items()]
-
-
-def _slim(trial: Result, row: Row) -> dict[str, Any]:
-    won = trial.status == "done" and trial.config == row.config
-    slim = {
-        "config": {name: _rounded(value) for name, value in trial.config.items()},
-        "status": trial.status,
-        "epochs": trial.epochs_run,
-        "val": _rounded(trial.val_accuracy),
-        "curve": [
-            [epoch, _rounded(accuracy)]
-            for epoch, _, _, accuracy in trial.curve
-            if accuracy is not None
-        ],
-    }
-    if trial.note:
-        slim["note"] = trial.note
-    if won:
-        slim["won"] = True
-    return slim
-
-
-def _rounded(value: Any) -> Any:
-    """Five digits are more than a plot shows; a number that is none becomes null."""
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _statuses(board: Board, trials: Sequence[Result]) -> str:

@@ -13,7 +13,6 @@ import json
 import netrc
 import os
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 from orchestrator.leaderboard.board import Board, plain_board
 from orchestrator.store.result import CurveRow, Result, TrialInfo
 from orchestrator.tracking import runs
+from orchestrator.tracking.ledger import Ledger
 
 PATIENCE = 30  # seconds for a server to answer at a run's start, and again at its end
 GIVE_UP_AFTER = 3  # faults in a row once the sweep is over: a server that is down can't hold it
@@ -77,9 +77,9 @@ class Tracker:
         self._folder = folder
         self._where: dict[str, Any] = {"project": project or sweep, "entity": entity, "mode": mode}
         self._sweep = sweep
-        self._queue: queue.SimpleQueue[Callable[[_Ledger], None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[Ledger], None] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._missed: dict[str, Callable[[_Ledger], None]] = {}
+        self._missed: dict[str, Callable[[Ledger], None]] = {}
         self._live: dict[str, Any] = {}  # runs of trials in training, by id
         self._faults = 0
         self._fault: str | None = None
@@ -125,13 +125,13 @@ class Tracker:
             self._fault = self._fault or "there was no time to write them"
             _abandon()
 
-    def _put(self, what: "Callable[[_Ledger], None]") -> None:
+    def _put(self, what: Callable[[Ledger], None]) -> None:
         if self._thread is not None:
             self._queue.put(what)
 
     def _work(self) -> None:
         try:
-            ledger = _Ledger(self._folder / "wandb", self._where["mode"])
+            ledger = Ledger(self._folder / "wandb", self._where["mode"])
         except OSError as error:
             self._fault = f"can't write {self._folder / 'wandb'}: {error.strerror}"
             return
@@ -145,7 +145,7 @@ class Tracker:
     def _given_up(self) -> bool:
         return self._closing.is_set() and self._faults >= GIVE_UP_AFTER
 
-    def _try(self, trial: str, state: str, write: Callable[[], str], ledger: "_Ledger") -> None:
+    def _try(self, trial: str, state: str, write: Callable[[], str], ledger: Ledger) -> None:
         """Write a whole run, unless the ledger has it in this state."""
         if ledger.has(trial, state):
             return
@@ -245,41 +245,6 @@ class Tracker:
         if not (self._folder / "wandb" / name).is_dir():
             raise OSError(f"W&B wrote elsewhere: {run.dir}")
         return name
-
-
-class _Ledger:
-    """Which runs are finished, in which mode, and of which state: a trial's status, say."""
-
-    def __init__(self, folder: Path, mode: str) -> None:
-        self._folder, self._mode = folder, mode
-        self._path = folder / "logged.jsonl"
-        self._states: dict[str, tuple[str, str]] = {}
-        folder.mkdir(exist_ok=True)
-        with self._path.open("a+", errors="replace") as file:  # also: may we write here?
-            file.seek(0)
-            for line in file:
-                with contextlib.suppress(ValueError):
-                    entry = json.loads(line)
-                    self._states[entry["id"]] = entry["status"], entry["mode"]
-
-    def has(self, trial: str, state: str) -> bool:
-        """Whether a run is finished as it is now, and online if that is where it is wanted."""
-        there, mode = self._states.get(trial, (None, None))
-        return there == state and mode in ("online", self._mode)
-
-    def remove_run(self, trial: str) -> None:
-        """Remove what is left of an earlier attempt: one cut by a kill, offline, or that failed."""
-        for run in self._folder.glob(f"*run-*-{trial}"):
-            shutil.rmtree(run)
-
-    def add(self, trial: str, state: str, run: str) -> None:
-        """Note a finished run, on disk before anything else happens."""
-        entry = {"id": trial, "status": state, "mode": self._mode, "run": run}
-        with self._path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._states[trial] = state, self._mode
 
 
 @cache
