@@ -7,6 +7,7 @@ can't be seen here.
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class WandbServer:
         self._healthy = threading.Event()
         self._healthy.set()
         self._fault: str | None = None
+        self._met = threading.Semaphore(0)  # a count of requests that met the fault
         self.lock = threading.Lock()
 
     @property
@@ -65,9 +67,19 @@ class WandbServer:
         self._fault = kind
         (self._healthy.clear if kind == "hang" else self._healthy.set)()
 
-    def wait(self) -> None:
-        """What a request does while the server hangs."""
+    def meet(self) -> bool:
+        """What a request does first: it waits while the server hangs; whether it is refused."""
+        if self._fault:
+            self._met.release()
         self._healthy.wait()
+        return self._fault == "error"
+
+    def mend_after(self, requests: int, seconds: float) -> None:
+        """End the fault once so many requests have met it, and some time has passed."""
+        for _ in range(requests):
+            self._met.acquire()
+        time.sleep(seconds)
+        self.fault = None
 
     @contextmanager
     def serving(self) -> Iterator[str]:
@@ -269,8 +281,7 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            server.wait()
-            if server.fault == "error":
+            if server.meet():
                 self._reply(500, {"errors": [{"message": "out of order"}]})
                 return
             try:

@@ -7,9 +7,8 @@ file's `pip install` finds its packages installed already; all else is done as t
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from tests.cluster.hosts import LAPTOP, Hosts, hosts, unavailable
+from tests.gate import HOOK, Gate, wait_until
 
 pytest.importorskip("aiohttp_cors", reason="Ray's launcher and jobs need ray[default]")
 pytestmark = [
@@ -28,6 +28,7 @@ pytestmark = [
 
 TOP = Path(__file__).parents[2]
 HEAD, *WORKERS = 1, 2, 3
+HELD = "held"
 TOKEN = "a-token-that-nobody-should-read"
 SPEC: dict[str, Any] = {
     "name": "small",
@@ -42,7 +43,7 @@ SPEC: dict[str, Any] = {
         }
     ],
     "search": {"algorithm": "random", "trials": 2, "halving": None},
-    "training": {"epochs": 36, "warmup_epochs": 1},
+    "training": {"epochs": 3, "warmup_epochs": 1},
     "finals": {"seeds": [0, 1]},
     "resources": {"cpu": 1.5},  # of two, so that each machine has one pack, on one thread
     "storage": "${ARC_SWEEP_STORAGE}",
@@ -56,6 +57,7 @@ class Cluster:
     def __init__(self, machines: Hosts) -> None:
         self.machines = machines
         self.folder = machines.shared / "results" / SPEC["name"]
+        self.gate = Gate(machines.shared / HELD, seen_as=Path("/shared") / HELD)
         (machines.shared / "sweep.yaml").write_text(yaml.safe_dump(SPEC))
         text = (TOP / "cluster-local.yaml").read_text()
         for theirs, ours in {
@@ -81,7 +83,7 @@ class Cluster:
 
     def run(self, command: str) -> str:
         """What a command printed, once it has succeeded."""
-        process = self.start(f"timeout 150 {command}")
+        process = self.start(command)
         out, _ = process.communicate()
         assert process.returncode == 0, out
         return out
@@ -92,22 +94,9 @@ class Cluster:
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return done.returncode == 0
 
-    def trains(self, machine: int) -> bool:
-        """Whether a pack is in training there, by the name that Ray gives the process then."""
-        return self.holds(machine, "pgrep -f '^ray::[A-Za-z]*Trainable.train'")
-
     def results(self) -> dict[str, dict[str, Any]]:
         files = self.folder.glob("trials/*.json")
         return {path.stem: json.loads(path.read_text()) for path in files}
-
-
-def until(happened: Callable[[], object], *processes: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not happened():
-        ended = [process.communicate()[0] for process in processes if process.poll() is not None]
-        assert not ended, ended
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +107,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         f"echo PATH={base}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin > .bash_profile; "
         f"mkdir venv; mount --bind {sys.prefix} venv"
     )
-    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}  # 0: pip's way to say yes
+    environment = {
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip's way to say yes
+        "PYTHONPATH": str(HOOK),
+        "HELD_PACKS": f"/shared/{HELD}",
+    }
     needed = (TOP, base, Path(sys.prefix))
-    with hosts(3, tmp_path_factory.mktemp("hosts"), needed, offline) as machines:
+    with hosts(3, tmp_path_factory.mktemp("hosts"), needed, environment) as machines:
         for machine in (HEAD, *WORKERS):
             subprocess.run(machines.on(machine, at_home), check=True)
         yield Cluster(machines)
@@ -129,33 +123,29 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def test_a_sweep_submitted_to_a_cluster_survives_the_loss_of_a_machine(cluster: Cluster) -> None:
     machines, submit = cluster.machines, "arc-sweep run /shared/sweep.yaml --submit"
     cluster.run("ray up -y /shared/cluster.yaml")
-    until(lambda: all(cluster.holds(m, "pgrep -f ^ray::DashboardAgent") for m in WORKERS))
+    wait_until(lambda: all(cluster.holds(m, "pgrep -f ^ray::DashboardAgent") for m in WORKERS))
     forward = cluster.start("ray dashboard /shared/cluster.yaml")
-    until(lambda: cluster.holds(LAPTOP, "exec </dev/tcp/127.0.0.1/8265"), forward)
+    wait_until(lambda: cluster.holds(LAPTOP, "exec </dev/tcp/127.0.0.1/8265"), forward)
 
     sweep = cluster.start(submit)
-    trained: set[int] = set()
-
-    def lost_would_be_missed() -> bool:
-        now = {machine for machine in (HEAD, *WORKERS) if cluster.trains(machine)}
-        trained.update(now)
-        begun = list(cluster.folder.glob("packs/*.ckpt"))
-        return bool(begun) and WORKERS[-1] in now and len(trained) == 3
-
-    until(lambda: list(cluster.folder.glob("spec.yaml")), sweep)
+    wait_until(lambda: list(cluster.folder.glob("spec.yaml")), sweep)
     follower = cluster.start(f"echo $$ > /shared/follower; exec {submit}")
-    until(lost_would_be_missed, sweep)
+    wait_until(lambda: len(cluster.gate.held()) == 3, sweep)
+    held = {pack.host: pack.pack for pack in cluster.gate.held()}
+    assert held.keys() == {f"host{machine}" for machine in (HEAD, *WORKERS)}
+    assert (cluster.folder / f"packs/{held[f'host{WORKERS[-1]}']}.ckpt").exists()
     machines.kill(WORKERS[-1])
 
     assert follower.stdout is not None
-    until(lambda: "starting Ray" in follower.stdout.readline(), sweep)
+    wait_until(lambda: "starting Ray" in follower.stdout.readline(), sweep, follower)
     subprocess.run(machines.on(LAPTOP, "kill -INT $(cat /shared/follower)"), check=True)
-    detached, _ = follower.communicate(timeout=60)
+    detached, _ = follower.communicate()
     assert follower.returncode == 130
     assert "the sweep goes on as small-" in detached
     assert "Traceback" not in detached
 
-    out, _ = sweep.communicate(timeout=200)
+    cluster.gate.open()
+    out, _ = sweep.communicate()
     assert sweep.returncode == 0, out
     assert "failed, tried again" in out
     assert "12 trials trained now; in all 12 done" in out

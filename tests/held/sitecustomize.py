@@ -16,13 +16,10 @@ from wrapt import patch_function_wrapper, when_imported
 
 
 def _hold(pack: str) -> None:
-    folder, me = (
-        Path(os.environ["HELD_PACKS"]),
-        {"host": socket.gethostname(), "process": os.getpid()},
-    )
-    file, scratch = folder / pack, folder / ".{host}.{process}".format(**me)
+    host, process, folder = socket.gethostname(), os.getpid(), Path(os.environ["HELD_PACKS"])
+    file, scratch = folder / pack, folder / f".{host}.{process}"
     try:
-        scratch.write_text(json.dumps(me))
+        scratch.write_text(json.dumps({"host": host, "process": process}))
         scratch.rename(file)
     except FileNotFoundError:  # the gate is open
         return

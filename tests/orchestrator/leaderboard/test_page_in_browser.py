@@ -57,6 +57,7 @@ def show(browser: Any, folder: Path, made: Board, **options: Any) -> Opened:
     path = folder / "page.html"
     path.write_text(page(made, trials(made)), encoding="utf-8")
     opened = Opened(browser.new_page(**options))
+    opened.tab.set_default_timeout(0)  # however slow the machine is
     opened.tab.on("pageerror", lambda error: opened.faults.append(str(error)))
     opened.tab.on(
         "console",
@@ -110,6 +111,7 @@ def test_nothing_moves_once_it_is_seen(browser: Any, tmp_path: Path, kind: str, 
     path = tmp_path / "page.html"
     path.write_text(page(made, trials(made)), encoding="utf-8")
     tab = browser.new_page(viewport={"width": width, "height": 5000})  # all of it is in view
+    tab.set_default_timeout(0)
     tab.add_init_script(SHIFTS)
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]", state="attached")

@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from orchestrator.store.result import DataInfo, Result, Status, result_text
 from orchestrator.tracking.tracker import Tracker, resolve_mode
 from tests import results
+from tests.gate import wait_until
 from tests.wandb_files import Run, runs
 
 SUMMARY = {
@@ -43,7 +44,7 @@ def track(folder: Path, results: list[Result], mode: str = "offline") -> Tracker
     tracker = Tracker(folder, "sweep", mode, None, None)
     for entry in results:
         tracker.log(entry)
-    tracker.close(timeout=120)
+    tracker.close()
     return tracker
 
 
@@ -176,8 +177,7 @@ def problem_of_child(
         env={**environment(), **env},
         capture_output=True,
         text=True,
-        check=True,
-        timeout=timeout + 60,  # it ends, though W&B's threads may wait for a server
+        check=True,  # and it ends, though W&B's threads may wait for a server
     )
     assert ended.stderr == ""
     problem: str | None = json.loads(ended.stdout)
@@ -205,35 +205,42 @@ def test_a_server_that_never_answers_holds_neither_the_sweep_nor_the_process(
 
 
 def test_nothing_but_files_comes_from_it(tmp_path: Path) -> None:
-    assert problem_of_child(tmp_path, [result()], "offline", 60) is None
+    assert problem_of_child(tmp_path, [result()], "offline", 600) is None
     assert set(logged(tmp_path)) == {result().id}
+
+
+def kill_while_it_logs(
+    folder: Path, results: list[Result], targets: Sequence[int], mode: str, **env: str
+) -> None:
+    """Kill a process for each target, as soon as its ledger has so many lines.
+
+    It is given a few results more than that, which may be under way, and no end.
+    """
+    ledger = folder / "wandb" / "logged.jsonl"
+    for target in targets:
+        with subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(folder), mode, "600"],
+            stdin=subprocess.PIPE,
+            env={**environment(), **env},
+            text=True,
+        ) as child:
+            assert child.stdin
+            child.stdin.write(files(folder, results[: target + 8]))
+            child.stdin.flush()
+            wait_until(lambda target=target: _lines(ledger) >= target, child)
+            child.kill()
+        assert child.returncode == -signal.SIGKILL
+    assert _lines(ledger) < len(results), "it must be cut in the middle"
+
+
+def _lines(file: Path) -> int:
+    return file.read_text().count("\n") if file.exists() else 0
 
 
 @pytest.mark.slow
 def test_a_driver_killed_while_writing_leaves_each_trial_once(tmp_path: Path) -> None:
     results = [result(f"{i:016x}") for i in range(60)]
-    ledger = tmp_path / "wandb" / "logged.jsonl"
-    killed = 0
-    for target in (1, 13, 31):
-        driver = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path), "offline", "60"],
-            stdin=subprocess.PIPE,
-            env=environment(),
-            text=True,
-        )
-        assert driver.stdin
-        driver.stdin.write(files(tmp_path, results))
-        driver.stdin.flush()
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if ledger.exists() and len(ledger.read_text().split("\n")) > target:
-                break
-            time.sleep(0.001)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.communicate()
-        killed += driver.returncode == -signal.SIGKILL
-    assert killed == 3
-    assert len(ledger.read_text().splitlines()) < len(results), "it must be cut in the middle"
+    kill_while_it_logs(tmp_path, results, (1, 13, 31), "offline")
     assert track(tmp_path, results).problem is None
     found = logged(tmp_path)
     assert set(found) == {entry.id for entry in results}
