@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test fast chaos lint clean
+.PHONY: quickstart test fast slow chaos lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -13,13 +13,15 @@ $(VENV)/installed: pyproject.toml
 quickstart: $(VENV)/installed
 	$(BIN)/arc-sweep run sweeps/quickstart.yaml
 
-# Whole sweeps one after the other, since each is a cluster; the rest in two processes.
-test: $(VENV)/installed lint
-	$(BIN)/pytest -m slow
-	$(BIN)/pytest -m 'not slow' -n 2
+# A part that fails doesn't keep the others from running.
+test: $(VENV)/installed
+	$(MAKE) --no-print-directory --keep-going lint fast slow
 
 fast: $(VENV)/installed
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow' -n 2
+
+slow: $(VENV)/installed
+	$(BIN)/pytest -m slow -n 2 --dist loadgroup
 
 chaos: $(VENV)/installed
 	$(BIN)/pytest -m chaos -rs

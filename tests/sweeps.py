@@ -61,7 +61,7 @@ class Sweep:
         self, *more: str, gate: Gate | None = None, at: str = "first epoch"
     ) -> subprocess.Popen[str]:
         """The command as a process with a cluster of its own; its packs wait at the gate."""
-        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        environment = os.environ | {"RAY_ADDRESS": "local"}
         if gate:
             environment |= gate.environment(at)
         return subprocess.Popen(

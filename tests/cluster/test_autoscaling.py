@@ -7,12 +7,12 @@ machine, with a GPU in name only (packs train on the CPU where there is none).
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +22,7 @@ import pytest
 import ray._private.services as services
 import yaml
 
+from tests.gate import Gate, wait_until
 from tests.sweeps import SPEC, processes
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,12 @@ HEAD = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[dict[str, str]]:
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "held")
+
+
+@pytest.fixture
+def home(tmp_path: Path, gate: Gate) -> Iterator[dict[str, str]]:
     """The environment of somebody on the head of a cluster that has no other node yet."""
     address = f"{services.get_node_ip_address()}:{_free_port()}"
     config = tmp_path / "ray_bootstrap_config.yaml"  # where `ray up` leaves it
@@ -40,6 +46,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:
         environment = {
             **os.environ,
+            **gate.environment(),
             "HOME": str(tmp_path),
             "RAY_ADDRESS": address,
             "RAY_TMPDIR": scratch,
@@ -53,6 +60,8 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
         }
         options = ["--head", f"--port={address.split(':')[1]}", "--num-cpus=0"]
+        # Ray's own choices are the same for each cluster of a machine.
+        options += ["--dashboard-agent-listen-port=0", f"--ray-client-server-port={_free_port()}"]
         options += [f"--autoscaling-config={config}", f"--temp-dir={scratch}"]
         ray_ = str(Path(sys.executable).with_name("ray"))
         subprocess.run(
@@ -70,7 +79,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_packs_that_wait_bring_nodes_and_idle_nodes_go(
-    home: dict[str, str], tmp_path: Path
+    home: dict[str, str], tmp_path: Path, gate: Gate
 ) -> None:
     spec = {**SPEC, "storage": str(tmp_path), "resources": {"cpu": 1, "gpu": 1}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(spec))
@@ -79,19 +88,14 @@ def test_packs_that_wait_bring_nodes_and_idle_nodes_go(
     sweep = subprocess.Popen(
         command, env=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    most, deadline = 0, time.monotonic() + 240
-    while sweep.poll() is None:
-        assert time.monotonic() < deadline
-        most = max(most, _nodes(home))
-        time.sleep(1)
-    assert sweep.returncode == 0, sweep.communicate()
-    assert most == 3, "the head and both GPU nodes"
+    wait_until(lambda: len(gate.held()) == 2, sweep)  # a GPU each
+    assert _nodes(home) == 3, "the head and both GPU nodes"
+    gate.open()
+    out, _ = sweep.communicate()
+    assert sweep.returncode == 0, out
     board = json.loads((tmp_path / "small/leaderboard.json").read_text())
     assert [row["test_accuracy"]["n"] for row in board["rows"]] == [2] * 4
-    deadline = time.monotonic() + 120
-    while _nodes(home) > 1:
-        assert time.monotonic() < deadline, "idle nodes stay"
-        time.sleep(1)
+    wait_until(lambda: _nodes(home) == 1)
 
 
 def _config(address: str) -> dict[str, Any]:
@@ -130,6 +134,10 @@ def _nodes(home: Mapping[str, str]) -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    """One from below those that the kernel hands out: nobody gets it by chance before we do."""
+    first, last = 20_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(first, last), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise RuntimeError(f"no free port from {first} to {last}")

@@ -9,6 +9,27 @@ from tests.gate import Gate
 from tests.sweeps import Sweep
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep starts a cluster of its own: it doesn't join one that happens to run here."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """That of a cluster which ends with this process."""
+    from tests.small_cluster import small_cluster  # Ray is slow to import
+
+    with small_cluster(2) as cluster:
+        yield cluster.address
+
+
+@pytest.fixture
+def on_cluster(alone: None, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process runs goes to the cluster that tests share."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")

@@ -252,6 +252,7 @@ sys.exit(cli.main(["run", sys.argv[3]]))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("on_cluster")
 @pytest.mark.parametrize("who", ["searcher", "callback"])
 def test_who_peeks_at_the_test_images_ends_the_run(who: str, images: Path, tmp_path: Path) -> None:
     cache = str(images / "cache")

@@ -17,7 +17,7 @@ from orchestrator.cli import main
 from orchestrator.spec import resolve
 from tests.sweeps import TRIALS, Sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_cluster")]
 
 
 def test_one_command_goes_from_yaml_to_leaderboard(

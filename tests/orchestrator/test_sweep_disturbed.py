@@ -12,7 +12,7 @@ import pytest
 from tests.gate import Gate, wait_until
 from tests.sweeps import TRIALS, Sweep, outcome
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.usefixtures("on_cluster")]
 
 
 def until_written(sweep: Sweep, count: int, gate: Gate, process: subprocess.Popen[str]) -> None:
@@ -94,11 +94,9 @@ def test_a_killed_worker_is_replaced_and_goes_on(
     process = sweep.start(gate=gate, at=at)
     wait_until(gate.held, process)
     (first, *_) = gate.held()
-    if at == "start":  # that is a new worker's; the next pack on it is what we are after
+    if at == "start":  # a new worker: it is killed when it has ended that pack, before its next
         gate.release(first)
-        again = lambda: [h for h in gate.held() if h.process == first.process]  # noqa: E731
-        wait_until(again, process)
-        (first,) = again()
+        wait_until(lambda: first.process in [held.process for held in gate.held()], process)
     else:
         assert (sweep.folder / f"packs/{first.pack}.ckpt").exists()
     first.kill()

@@ -1,6 +1,5 @@
 """What a real Ray cluster of two nodes, one of them joining late, is asked for."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,18 @@ from ray.cluster_utils import Cluster
 
 from arc_train.errors import InputError
 from orchestrator.cluster import capacity
+from tests.small_cluster import small_cluster
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Cluster]:
-    """A head with one CPU, in a folder of its own: sweeps beside it must not take it for theirs."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ray-") as scratch,
-        pytest.MonkeyPatch.context() as set_,
-    ):
-        set_.setenv("RAY_TMPDIR", scratch)  # not tmp_path: sockets want a short path
-        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    """A head with one CPU."""
+    with small_cluster(1) as started:
         ray.init(address=started.address, log_to_driver=False)
         yield started
         ray.shutdown()
-        started.shutdown()
 
 
 @pytest.fixture(autouse=True)
@@ -79,11 +73,11 @@ def test_more_packs_are_wanted_as_nodes_join_and_fewer_as_they_go(
 ) -> None:
     need = {"cpu": 2.0, "gpu": 0.0}
     assert capacity.desired_packs(need) == capacity.AHEAD
-    second = nodes.add_node(num_cpus=5)
-    nodes.wait_for_nodes()
+    second = nodes.add_node(num_cpus=5, wait=False)
+    nodes.wait_for_nodes(timeout=600)
     assert capacity.desired_packs(need) == 2 + capacity.AHEAD
     launched(home, {"resources": {"CPU": 5}, "max_workers": 4})
     assert capacity.desired_packs(need) == 2 + capacity.AHEAD_OF_AUTOSCALER
     nodes.remove_node(second)
-    nodes.wait_for_nodes()
+    nodes.wait_for_nodes(timeout=600)
     assert capacity.desired_packs(need) == capacity.AHEAD_OF_AUTOSCALER
