@@ -13,6 +13,7 @@ for limit in ("worker_register_timeout_seconds", "raylet_start_wait_time_s"):
 os.environ.setdefault("RAY_agent_register_timeout_ms", "600000")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For --dist loadgroup: the tests of the shared cluster stay together, and those of a file."""
     for item in items:
