@@ -3,46 +3,97 @@
 import copy
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from arc_train.adapting import Adapting
 from arc_train.dropout import SeededDropout
 from arc_train.methods import METHODS
+from arc_train.structure import before_last_block, entrances, from_last_block
+from arc_train.trained import HEAD_BIAS, HEAD_WEIGHT, Trained, state_of
+from arc_train.trials import Trials
+
+
+class Head(nn.Module):
+    """The classifiers of T trials: `weight` [T, K, D], `bias` [T, K]."""
+
+    def __init__(self, trained: Trained, width: int, classes: int) -> None:
+        super().__init__()
+        self.weight = trained.zeros(HEAD_WEIGHT, classes, width)
+        self.bias = trained.zeros(HEAD_BIAS, classes)
+
+    def forward(self, features: Tensor, shared: bool) -> Tensor:
+        """Features [T*B, D], or [B, D] that are shared by the trials -> logits [T, B, K]."""
+        trials, classes, width = self.weight.shape
+        if shared:  # one product for all trials
+            weight = self.weight.reshape(trials * classes, width)
+            logits = features @ weight.mT
+            return logits.view(-1, trials, classes).transpose(0, 1) + self.bias[:, None]
+        rows = features.view(trials, -1, width)
+        return torch.baddbmm(self.bias[:, None], rows, self.weight.mT)
 
 
 class Adapted(nn.Module):
-    """A frozen backbone with a method's parameters and a new head; called like the timm model.
+    """A frozen backbone with a method's tensors and a new head; called like the timm model.
 
-    The method's modules are registered before the backbone, so `named_parameters` gives each
-    trainable tensor its name in the adapter format: `arc.attn.down`, `head.weight`, ...
+    neck: trained layers between pooled features and head (the method `mlp`), or None.
     """
 
     def __init__(
-        self, backbone: nn.Module, method: str, adapters: Mapping[str, nn.Module], head: nn.Linear
+        self, backbone: nn.Module, method: str, parts: Adapting, neck: nn.Module | None, head: Head
     ) -> None:
         super().__init__()
         self.method = method
-        for name, module in adapters.items():
-            if name != "mlp":
-                self.add_module(name, module)
-        self.mlp: nn.Module | None = adapters.get("mlp")
-        self.head = head
+        self.trained, self.trials, self.noise = parts.trained, parts.trials, parts.noise
         self.backbone = backbone
+        self.neck = neck
+        self.head = head
+
+    def frozen(self, images: Tensor) -> Tensor:
+        """What enters the first trained layer, where that is worth keeping.
+
+        Images [B, 3, S, S] -> pooled features [B, D] where only the head is trained, tokens
+        [B, ..., D] where the last block is; other methods have nothing to keep.
+        """
+        self.trials.shared = False
+        if METHODS[self.method].trains == "last block":
+            return before_last_block(self.backbone, images)
+        return self._pooled(self.backbone.forward_features(images))  # type: ignore[operator]
+
+    def logits(self, inputs: Tensor, shared: bool = False, frozen: bool = False) -> Tensor:
+        """Logits [T, B, K] of all trials.
+
+        inputs: images [T*B, 3, S, S], trial-major, or with `frozen` what `frozen` returned.
+        shared: inputs are [B, ...], the same for all trials.
+        """
+        trains = METHODS[self.method].trains
+        if trains == "head" and not frozen:
+            inputs, frozen = self.frozen(inputs), True
+        self.trials.count = len(self.head.weight)
+        self.trials.shared = shared
+        self.noise.begin(self.trials.count, inputs.device)
+        if not frozen:
+            features = self._pooled(self.backbone.forward_features(inputs))  # type: ignore[operator]
+        elif trains == "last block":
+            features = self._pooled(from_last_block(self.backbone, self.trials.widen(inputs)))
+        else:
+            features = inputs
+        if self.neck is not None:
+            features = self.neck(self.trials.widen(features))
+        logits: Tensor = self.head(features.to(self.head.weight.dtype), self.trials.shared)
+        return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """Images [B, 3, S, S] -> pooled features [B, D], the head's input."""
-        tokens = self.backbone.forward_features(images)  # type: ignore[operator]
-        pooled: Tensor = self.backbone.forward_head(tokens, pre_logits=True)  # type: ignore[operator]
-        return pooled
+        """Images [T*B, 3, S, S] -> pooled features [T*B, D], adapted."""
+        self.trials.shared = False
+        self.noise.begin(len(self.head.weight), images.device)
+        return self._pooled(self.backbone.forward_features(images))  # type: ignore[operator]
 
-    def forward(self, inputs: Tensor, pooled: bool = False) -> Tensor:
-        """Images [B, 3, S, S] (or, with `pooled`, features [B, D]) -> logits [B, K]."""
-        features = inputs if pooled else self.features(inputs)
-        if self.mlp is not None:
-            features = self.mlp(features)
-        logits: Tensor = self.head(features)
-        return logits
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S] -> logits [B, K]; of T trials, trial-major, [T*B, K]."""
+        return self.logits(images).flatten(0, 1)
 
     def train(self, mode: bool = True) -> "Adapted":
         """Training mode for what the method added; the backbone's own drop path stays off."""
@@ -51,6 +102,10 @@ class Adapted(nn.Module):
             if not isinstance(module, SeededDropout):
                 module.training = False
         return self
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        pooled: Tensor = self.backbone.forward_head(tokens, pre_logits=True)  # type: ignore[operator]
+        return pooled
 
 
 def adapt(
@@ -76,12 +131,23 @@ def adapt(
     inner = share(backbone).requires_grad_(False).eval()
     width: int = inner.num_features  # type: ignore[assignment]
     inner.reset_classifier(0)  # type: ignore[operator]
-    adapters = METHODS[method].attach(inner, generator, **hyperparameters)
-    head = nn.Linear(width, num_classes)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
     device = next(backbone.parameters()).device
-    return Adapted(inner, method, adapters, head).to(device)
+    parts = Adapting(generator, device)
+    for entrance in entrances(inner)[:1]:
+        entrance.register_forward_hook(_Widen(parts.trials))
+    neck = METHODS[method].attach(inner, parts, **hyperparameters)
+    head = Head(parts.trained, width, num_classes)
+    return Adapted(inner, method, parts, neck, head).to(device)
+
+
+class _Widen:
+    """A forward hook that widens what it gets: the first block sees a batch for each trial."""
+
+    def __init__(self, trials: Trials) -> None:
+        self.trials = trials
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return self.trials.widen(output)
 
 
 def share(model: nn.Module) -> nn.Module:
@@ -90,23 +156,26 @@ def share(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo={id(tensor): tensor for tensor in tensors})
 
 
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that require grad, under their names in the model, in a fixed order."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+def trainable(model: Adapted) -> dict[str, nn.Parameter]:
+    """The parameters that require grad, under their names in the adapter format.
+
+    Each has a leading trial dimension, here 1, but for the backbone's own weights.
+    """
+    return dict(model.trained.parameters)
 
 
-def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """The trained tensors under their names in the adapter format (design.md, Contracts)."""
-    return {name.removeprefix("backbone."): p.detach() for name, p in trainable(model).items()}
+def adapter_state(model: Adapted) -> dict[str, Tensor]:
+    """The trained tensors under their names in the adapter format (docs/result-format.md)."""
+    return state_of(model.trained)
 
 
-def load_adapter(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_adapter(model: Adapted, state: Mapping[str, Tensor]) -> None:
     """Put an adapter back, in place.
 
     Raises:
         ValueError: names every tensor that is missing, unknown or of another shape.
     """
-    own = {name.removeprefix("backbone."): p for name, p in trainable(model).items()}
+    own = state_of(model.trained)
     faults = [f"missing {name}" for name in own if name not in state]
     faults += [f"unknown {name}" for name in state if name not in own]
     faults += [
@@ -116,9 +185,8 @@ def load_adapter(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     ]
     if faults:
         raise ValueError("adapter doesn't fit the model: " + "; ".join(faults))
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(state[name])
+    for name, tensor in own.items():
+        tensor.copy_(state[name])
 
 
 def fold(model: Adapted) -> nn.Module:
@@ -131,9 +199,14 @@ def fold(model: Adapted) -> nn.Module:
     """
     plain = copy.deepcopy(model)
     with torch.no_grad():
-        METHODS[model.method].fold(plain)
+        METHODS[model.method].fold(plain.backbone)
     timm_model = plain.backbone
-    timm_model.reset_classifier(model.head.out_features)  # type: ignore[operator]
+    for entrance in entrances(timm_model)[:1]:
+        hooks = entrance._forward_hooks
+        for key in [key for key, hook in hooks.items() if isinstance(hook, _Widen)]:
+            del hooks[key]
+    state = state_of(plain.trained)
+    timm_model.reset_classifier(len(state[HEAD_BIAS]))  # type: ignore[operator]
     classifier: nn.Linear = timm_model.get_classifier()  # type: ignore[operator]
-    classifier.load_state_dict(model.head.state_dict())
+    classifier.load_state_dict({"weight": state[HEAD_WEIGHT], "bias": state[HEAD_BIAS]})
     return timm_model.to(model.head.weight.device).requires_grad_(False).eval()

@@ -1,53 +1,108 @@
-"""Dropout whose mask is a function of (seed, layer, position), not of a generator's state.
+"""Dropout whose mask is a function of (seed, place, row, column), not of a generator's state.
 
-In a pack each trial brings its own `seed` and `rate`, so a trial drops the same units alone, in any
-pack, in any chunk, at any padded width, and after a resume.
+Each trial of a pack has its own seed and rate, so a trial drops the same units alone, in any pack,
+in any chunk, at any padded width, and after a resume. The mask is an integer hash: a row's key
+(seed and row, computed once a step) and a column's key (place and column, computed once) are
+combined by xor and mixed once more for each element. All arithmetic is int32 and wraps around.
 """
 
 import torch
 from torch import Tensor, nn
 
-_MASK = 0xFFFFFFFF
+# Odd 32-bit multipliers with well-spread bits, written as int32.
+_MULTIPLIERS = (0x7FEB352D, 0x846CA68B - 2**32)
+_ROWS, _PLACES = 0x9E3779B1 - 2**32, 0x85EBCA6B - 2**32
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Integer hash of 32-bit values held in int64 (two multiply-xorshift rounds)."""
-    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
-    x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK
-    return x ^ (x >> 16)
+    """An integer hash: two rounds of shift, xor and multiplication. Works in place."""
+    for multiplier in _MULTIPLIERS:
+        x = x.bitwise_xor_(x >> 16).mul_(multiplier)
+    return x.bitwise_xor_(x >> 15)
+
+
+class Noise:
+    """The randomness of one training step, shared by all dropouts of a model.
+
+    seeds: int32 [T], one for each trial. A pack sets them before each step; otherwise each pass
+    draws them from torch's global generator, if it drops anything at all.
+    """
+
+    def __init__(self) -> None:
+        self.seeds: Tensor | None = None
+        self._drawn: Tensor | None = None
+        self._shape: tuple[int, torch.device] = (1, torch.device("cpu"))
+        self._rows: dict[int, Tensor] = {}
+
+    def begin(self, trials: int, device: torch.device) -> None:
+        """A pass of T trials begins."""
+        self._shape, self._drawn = (trials, device), None
+        self._rows.clear()
+
+    def _current(self) -> Tensor:
+        if self.seeds is not None:
+            return self.seeds
+        if self._drawn is None:
+            trials, device = self._shape
+            draws = torch.randint(-(2**31), 2**31, (trials,), device=device)
+            self._drawn = draws.to(torch.int32)
+        return self._drawn
+
+    def rows(self, count: int) -> Tensor:
+        """The keys of a trial's rows, int32 [T, count, 1]."""
+        if torch.compiler.is_compiling():  # fused into the mask: nothing to keep
+            return self._keys(count)
+        if count not in self._rows:
+            self._rows[count] = self._keys(count)
+        return self._rows[count]
+
+    def _keys(self, count: int) -> Tensor:
+        seeds = self._current()
+        rows = torch.arange(count, dtype=torch.int32, device=seeds.device) * _ROWS
+        return _mix(seeds[:, None] + rows)[:, :, None]
 
 
 class SeededDropout(nn.Module):
-    """Zeroes elements of [..., C] with probability `rate` while training, scaling the rest up.
+    """Zeroes elements with a probability of `rate` while training and scales the others up.
 
-    Buffers `rate` (float scalar) and `seed` (int64 scalar) can be swapped per trial under
-    `torch.func.functional_call`. With `self.draws_seed` (the default, for ordinary training
-    loops) each call draws a fresh seed from torch's global generator instead.
+    Args:
+        place: sets apart the places of a model, which share `noise`.
+
+    Raises:
+        ValueError: a rate outside [0, 1).
     """
 
-    rate: Tensor
-    seed: Tensor
+    threshold: Tensor
+    scale: Tensor
+    place: Tensor
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, noise: Noise, place: int) -> None:
         super().__init__()
         if not 0 <= rate < 1:
             raise ValueError(f"dropout must be in [0, 1), got {rate}")
-        self.register_buffer("rate", torch.tensor(float(rate)), persistent=False)
-        self.register_buffer("seed", torch.tensor(0, dtype=torch.int64), persistent=False)
-        self.draws_seed = True
+        self.noise = noise
         self.active = rate > 0
+        # Of a trial, [T]: below which hash a unit is dropped, and what the others grow by.
+        self.register_buffer("threshold", torch.tensor([(rate - 0.5) * 2.0**32]), persistent=False)
+        self.register_buffer("scale", torch.tensor([1 / (1 - rate)]), persistent=False)
+        self.register_buffer("place", torch.tensor(place, dtype=torch.int32), persistent=False)
+        self._columns = torch.empty(0, dtype=torch.int32)
 
-    def forward(self, x: Tensor, layer: int) -> Tensor:
-        """x [..., C] -> [..., C]; `layer` sets apart the places that share this module."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, rows, C] -> [T, rows, C]."""
         if not (self.training and self.active):
             return x
-        seed = self.seed
-        if self.draws_seed:
-            seed = torch.randint(2**32, (), device=x.device)
-        rows = torch.arange(x[..., 0].numel(), device=x.device).view(*x.shape[:-1], 1)
-        columns = torch.arange(x.shape[-1], device=x.device)
-        key = _mix((seed + layer * 0x9E3779B1) & _MASK)
-        # The column's stride is a constant, so that padding to a wider rank moves no draw.
-        draws = _mix(_mix((rows * 8191 + columns) & _MASK) ^ key)
-        keep = draws >= (self.rate * 2.0**32)
-        return x * keep / (1 - self.rate)
+        bits = (self.noise.rows(x.shape[1]) ^ self._column_keys(x)).mul_(_MULTIPLIERS[0])
+        bits = bits.bitwise_xor_(bits >> 15).mul_(_MULTIPLIERS[1])
+        keep = bits >= self.threshold[:, None, None]
+        return x * (keep * self.scale.to(x.dtype)[:, None, None])
+
+    def _column_keys(self, x: Tensor) -> Tensor:
+        """The keys of the columns, int32 [C]."""
+        if len(self._columns) == x.shape[-1] and self._columns.device == x.device:
+            return self._columns
+        columns = torch.arange(x.shape[-1], dtype=torch.int32, device=x.device)
+        keys = _mix(_mix(columns + self.place * _PLACES) + columns)
+        if not torch.compiler.is_compiling():
+            self._columns = keys
+        return keys

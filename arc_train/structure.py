@@ -5,6 +5,7 @@ from typing import Any
 
 from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Attention, Block
+from torch import Tensor, nn
 
 from arc_train.errors import InputError
 
@@ -45,9 +46,59 @@ def sites(model: Any) -> list[Site]:
     return [Site(block, stage, block.norm1.weight.shape[0]) for stage, block in found]
 
 
+def blocks(model: Any) -> list[nn.Module]:
+    """The blocks of a ViT or Swin in execution order, adapted or not."""
+    if hasattr(model, "blocks"):
+        return list(model.blocks)
+    return [block for layer in model.layers for block in layer.blocks]
+
+
 def is_swin(model: Any) -> bool:
     """Whether the tokens form a grid [B, H, W, D] in windows, as in Swin."""
     return not hasattr(model, "blocks")
+
+
+def entrances(model: Any) -> list[nn.Module]:
+    """The modules whose output starts the residual stream, the first block's first of all.
+
+    A Swin's stream starts anew wherever patches merge. Other families have none.
+    """
+    if hasattr(model, "blocks"):
+        return [model.norm_pre] if hasattr(model, "norm_pre") else []
+    if not hasattr(model, "layers") or not hasattr(model, "patch_embed"):
+        return []
+    merging = [getattr(layer, "downsample", None) for layer in model.layers]
+    return [model.patch_embed, *(m for m in merging if hasattr(m, "reduction"))]
+
+
+def before_last_block(model: Any, images: Tensor) -> Tensor:
+    """Images [B, 3, S, S] -> the tokens [B, ..., D] that enter the last block."""
+    if is_swin(model):
+        x = model.patch_embed(images)
+        for layer in model.layers[:-1]:
+            x = layer(x)
+        last = model.layers[-1]
+        x = last.downsample(x)
+        blocks = last.blocks
+    else:
+        x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+        blocks = model.blocks
+    for block in blocks[:-1]:
+        x = block(x)
+    return x
+
+
+def from_last_block(model: Any, tokens: Tensor) -> Tensor:
+    """Tokens [B, ..., D] that enter the last block -> the model's final tokens."""
+    last = model.layers[-1].blocks[-1] if is_swin(model) else model.blocks[-1]
+    out: Tensor = model.norm(last(tokens))
+    return out
+
+
+def replace(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Set the module at a dotted path."""
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)
 
 
 def _known(block: Any) -> bool:

@@ -6,7 +6,7 @@ draws depends on what ran before: the order of an epoch is a function of its add
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arc_train.execution import Execution, Stepper
+from arc_train.feed import EVAL_BATCH, Feed, Images
 from arc_train.pack import Member, Pack
-from arc_train.seeding import generator
 from arc_train.tasks.views import Split
 
-EVAL_BATCH = 256
+# Images times trials in one pass of an evaluation; halved when memory runs out.
+EVAL_PASS = 1024
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,6 @@ class Halving:
             rungs.append(rung)
             rung *= self.eta
         return rungs
-
-
-@dataclass(frozen=True)
-class Images:
-    """Turns gathered uint8 images into what the backbone expects, on its device."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    device: torch.device
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """uint8 [..., S, S, 3] -> float32 [..., 3, S, S], normalised."""
-        pixels = images.to(self.device, non_blocking=True).movedim(-1, -3).float() / 255
-        mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=self.device).view(3, 1, 1)
-        return (pixels - mean) / std
 
 
 @dataclass(frozen=True)
@@ -120,26 +106,35 @@ class PackRun:
         val: Split | None,
         halving: Halving | None = None,
         chunk: int = 16,
+        execution: Execution | None = None,
     ) -> None:
         self.recipe = recipe
         self.pack = Pack(backbone, method, num_classes, members, recipe.clip, chunk)
         self.rungs = halving.rungs(recipe.epochs) if halving and val is not None else []
         self.eta = halving.eta if halving else 1
         self.epoch = 0
-        self.steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
+        self._frozen = self.pack.method.trains != "blocks"
+        self._train, self._val = (split and self._feed(split, prepare) for split in (train, val))
+        self._prepare = prepare
+        self._stepper = Stepper(self.pack, self._frozen, execution)
         self._order_seeds = {m.id: seed for m, seed in zip(members, order_seeds, strict=True)}
         self._curves: dict[str, list[list[float | None]]] = {m.id: [] for m in members}
         self._seconds = dict.fromkeys(self._curves, 0.0)
         self._clock = time.perf_counter()
-        self._prepare = prepare
-        self._train, self._val = train, val
-        # Without a trained layer below the head the features never change: computed once.
-        self._features: Tensor | None = None
+        self._eval_pass = EVAL_PASS
+
+    def _feed(self, split: Split, prepare: Images) -> Feed:
+        frozen = self._below if self._frozen else None
+        return Feed(split, prepare, self.recipe.batch_size, frozen)
+
+    @torch.no_grad()
+    def _below(self, images: Tensor) -> Tensor:
+        return self.pack.model.eval().frozen(images)
 
     @property
     def train_images(self) -> int:
         """Images a trial trains on in an epoch."""
-        return len(self._train)
+        return len(self._train.split)
 
     def curve(self, trial: str) -> list[list[float | None]]:
         """A trial's rows so far: (epoch, train loss, val loss, val accuracy)."""
@@ -156,24 +151,21 @@ class PackRun:
         A trial that completes the last epoch stays in the pack, so that its weights can be read.
         """
         self._clock = time.perf_counter()
-        outcomes: list[Outcome] = []
+        steps = self._train.steps
+        scales = [
+            self.recipe.lr_scale(self.epoch * steps + step, self.recipe.epochs * steps)
+            for step in range(steps)
+        ]
+        schedule = self.pack.schedule(scales)
         totals = torch.zeros(len(self.pack.members), device=self.pack.device)
-        orders = {seed: self._order(seed) for seed in set(self._order_seeds.values())}
-        self._places = {seed: self._draw_places(seed) for seed in orders}
-        for step in range(self.steps_per_epoch):
-            inputs, labels = self._batch(orders, step)
-            at = self.epoch * self.steps_per_epoch + step
-            scale = self.recipe.lr_scale(at, self.recipe.epochs * self.steps_per_epoch)
-            losses = self.pack.train_step(inputs, labels, scale)
-            totals += losses * labels.shape[-1]
-            finite = torch.isfinite(losses).tolist()
-            if not all(finite):
-                note = f"loss or gradient not finite at epoch {self.epoch + 1}, step {step + 1}"
-                lost = {i: note for i, fine in enumerate(finite) if not fine}
-                outcomes += self._end(lost, "diverged")
-                totals = totals[torch.tensor(finite, device=totals.device)]
-                if not self.pack.members:
-                    return outcomes
+        orders = [self._order_seeds[member.id] for member in self.pack.members]
+        batches = self._train.epoch(self.epoch, orders)
+        for batch, clock, seeds in zip(batches, schedule.clocks, schedule.seeds, strict=True):
+            losses = self._stepper(batch.inputs, batch.labels, clock, seeds)
+            totals += losses * batch.labels.shape[-1]
+        outcomes, totals = self._diverged(totals)
+        if not self.pack.members:
+            return outcomes
         self.epoch += 1
         last = self.epoch == self.recipe.epochs
         validated = None
@@ -184,7 +176,7 @@ class PackRun:
             outcomes += self._end(lost, "diverged")
             left = [i for i in range(len(validated)) if i not in lost]
             validated, totals = [validated[i] for i in left], totals[left]
-        train_losses = (totals / len(self._train)).tolist()
+        train_losses = (totals / self.train_images).tolist()
         for i, member in enumerate(self.pack.members):
             val_loss, accuracy = validated[i] if validated else (None, None)
             self._curves[member.id].append([self.epoch, train_losses[i], val_loss, accuracy])
@@ -197,7 +189,7 @@ class PackRun:
 
     def test(self, split: Split) -> list[tuple[float, float]]:
         """(loss, accuracy in percent) of each remaining trial on a split."""
-        return self._evaluate(split)
+        return self._evaluate(self._feed(split, self._prepare))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, as tensors and plain values."""
@@ -215,67 +207,39 @@ class PackRun:
         self._curves = {k: [list(row) for row in v] for k, v in state["curves"].items()}
         self._seconds = dict(state["seconds"])
 
-    def _order(self, seed: int) -> Tensor:
-        return torch.randperm(len(self._train), generator=generator(seed, "epoch", self.epoch))
+    def _diverged(self, totals: Tensor) -> tuple[list[Outcome], Tensor]:
+        """End the trials that diverged in this epoch; totals [T] -> of those that are left."""
+        steps = self._train.steps
+        notes = {
+            i: "loss or gradient not finite at "
+            f"epoch {self.epoch + 1}, step {step - self.epoch * steps}"
+            for i, step in enumerate(self.pack.optimizer.failed.tolist())
+            if step
+        }
+        left = [i for i in range(len(totals)) if i not in notes]
+        return self._end(notes, "diverged"), totals[left]
 
-    def _draw_places(self, seed: int) -> Tensor:
-        """Where this epoch crops each training image [N, 3]."""
-        if not self._train.cropped:
-            return torch.empty(0)
-        return torch.rand(len(self._train), 3, generator=generator(seed, "crop", self.epoch))
-
-    def _batch(self, orders: Mapping[int, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and labels of a step: shared [B, ...] or, where orders differ, [T, B, ...]."""
-        size = self.recipe.batch_size
-        here = slice(step * size, (step + 1) * size)
-        seeds = [self._order_seeds[member.id] for member in self.pack.members]
-        places = None
-        if len(set(seeds)) == 1:
-            index = orders[seeds[0]][here]
-            if self._train.cropped:
-                places = self._places[seeds[0]][index]
-        else:
-            index = torch.stack([orders[seed][here] for seed in seeds])
-            if self._train.cropped:
-                places = torch.stack([self._places[seed][orders[seed][here]] for seed in seeds])
-        labels = self._train.labels[index].to(self.pack.device)
-        if not self.pack.head_only:
-            return self._prepare(self._train.batch(index, places)), labels
-        if self._train.cropped:  # epochs show other crops: nothing to keep
-            images = self._prepare(self._train.batch(index, places))
-            return self._pooled(images.flatten(0, -4)).view(*index.shape, -1), labels
-        if self._features is None:
-            self._features = self._frozen_features(self._train)
-        return self._features[index.to(self.pack.device)], labels
-
-    @torch.no_grad()
-    def _pooled(self, images: Tensor) -> Tensor:
-        """Pooled features [B, D] of prepared images, by the frozen backbone."""
-        features: Tensor = self.pack.model.eval().features(images)
-        return features
-
-    def _frozen_features(self, split: Split) -> Tensor:
-        """Pooled features [N, D] of a split, on the device."""
-        return torch.cat([self._pooled(images) for images, _ in self._batches(split)])
-
-    def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """A split in order: prepared images [B, 3, S, S] and labels [B]."""
-        for index in torch.arange(len(split)).split(EVAL_BATCH):
-            yield self._prepare(split.batch(index)), split.labels[index].to(self.pack.device)
-
-    def _evaluate(self, split: Split) -> list[tuple[float, float]]:
+    def _evaluate(self, feed: Feed) -> list[tuple[float, float]]:
         """(mean loss, accuracy in percent) of each member on a split."""
+        while True:
+            try:
+                return self._evaluated(feed, max(1, self._eval_pass // len(self.pack.members)))
+            except (torch.OutOfMemoryError, MemoryError):
+                if self._eval_pass <= len(self.pack.members):
+                    raise
+                self._eval_pass //= 2
+
+    def _evaluated(self, feed: Feed, batch_size: int) -> list[tuple[float, float]]:
         count = len(self.pack.members)
         loss = torch.zeros(count, dtype=torch.float64, device=self.pack.device)
         right = torch.zeros(count, dtype=torch.int64, device=self.pack.device)
-        for inputs, truth in self._batches(split):
-            if self.pack.head_only:
-                inputs = self._pooled(inputs)
-            logits = self.pack.logits(inputs).float()
-            targets = truth.expand(count, -1)
+        for batch in feed.in_order(min(batch_size, EVAL_BATCH)):
+            logits = self.pack.logits(batch.inputs, self._frozen)
+            targets = batch.labels.expand(count, -1)
             loss += F.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").sum(dim=1)
             right += (logits.argmax(dim=-1) == targets).sum(dim=1)
-        losses, accuracies = loss / len(split), 100.0 * right / len(split)
+        images = len(feed.split)
+        losses, accuracies = loss / images, 100.0 * right / images
         return list(zip(losses.tolist(), accuracies.tolist(), strict=True))
 
     def _losers(self, validated: Sequence[tuple[float, float]]) -> dict[int, str]:

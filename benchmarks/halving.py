@@ -18,12 +18,13 @@ from typing import NamedTuple, cast
 import torch
 
 from arc_train import backbones
+from arc_train.feed import Images
 from arc_train.pack import Member
 from arc_train.seeding import seed_of
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, search_data
-from arc_train.training import Halving, Images, PackRun, Recipe
+from arc_train.training import Halving, PackRun, Recipe
 from orchestrator.search.selection import Candidate, select
 from orchestrator.search.space import random_configs
 from orchestrator.spec import load

@@ -4,22 +4,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from torch import nn
 
-from arc_train.methods import adapter, arc, lora, mlp, prompts, repadapter, selective, ssf
+from arc_train.methods import adapter, arc, bias, lora, mlp, prompts, repadapter, selective, ssf
 
 
 @dataclass(frozen=True)
 class Method:
     """How a backbone is adapted.
 
-    attach: (backbone, generator, **hyperparameters) changes the frozen backbone in place and
-        returns the modules that hold the method's parameters, by their name in the adapter format.
-    fold: turns an `Adapted` model's backbone back into a plain timm model, in place, or raises
-        NotFoldable.
+    attach: (backbone, parts, **hyperparameters) changes the frozen backbone in place, adds its
+        tensors to `parts.trained`, and returns trained layers between pooled features and head,
+        if it has any.
+    fold: turns an adapted backbone back into a plain timm model, in place, or raises NotFoldable.
+    trains: where the lowest trained tensor lies. What lies below the head or the last block never
+        changes, so it is computed once where the images don't.
+    in_place: whether it trains the backbone's own weights, which can't differ between the trials
+        of a batch: they run one by one.
     ranked: whether the method has a `rank`.
     unpadded: hyperparameters that change shapes in a way that zero padding would not undo; trials
         of a pack that differ in them are computed one group after the other.
@@ -28,8 +32,10 @@ class Method:
         them, since trials of a pack share the structure; left out, the first value holds.
     """
 
-    attach: Callable[..., Mapping[str, nn.Module]]
-    fold: Callable[[Any], None]
+    attach: Callable[..., nn.Module | None]
+    fold: Callable[[nn.Module], None]
+    trains: Literal["head", "last block", "blocks"] = "blocks"
+    in_place: bool = False
     ranked: bool = False
     unpadded: tuple[str, ...] = ()
     decays_vectors: bool = True
@@ -37,11 +43,11 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "linear": Method(selective.attach_linear, selective.fold),
-    "full": Method(selective.attach_full, selective.fold),
-    "partial": Method(selective.attach_partial, selective.fold),
-    "bias": Method(selective.attach_bias, selective.fold),
-    "mlp": Method(mlp.attach, mlp.fold),
+    "linear": Method(selective.attach_linear, selective.fold, trains="head"),
+    "full": Method(selective.attach_full, selective.fold, in_place=True),
+    "partial": Method(selective.attach_partial, selective.fold, trains="last block", in_place=True),
+    "bias": Method(bias.attach, bias.fold),
+    "mlp": Method(mlp.attach, mlp.fold, trains="head"),
     "adapter": Method(
         adapter.attach, adapter.fold, ranked=True, options={"as_published": (False, True)}
     ),

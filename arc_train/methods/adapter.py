@@ -14,87 +14,69 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arc_train.adapting import Adapting
 from arc_train.errors import NotFoldable
 from arc_train.structure import Site, sites
+from arc_train.trained import Trained
+from arc_train.trials import by_trial
 
 DOWN_STD = 0.02
 
 
-class Bottleneck(nn.Module):
-    """`down` D -> r, GELU, `up` r -> D, on top of what it gets."""
+class Linear(nn.Module):
+    """A trained layer: `weight` [T, out, in], `bias` [T, out]."""
+
+    def __init__(self, trained: Trained, name: str, out: int, into: int, std: float) -> None:
+        super().__init__()
+        self.weight = trained.normal(f"{name}.weight", out, into, std=std)
+        self.bias = trained.zeros(f"{name}.bias", out)
+
+
+class Adapter(nn.Module):
+    """A frozen sublayer followed by `down` D -> r, GELU, `up` r -> D, on top of its output."""
 
     def __init__(
-        self, width: int, rank: int, as_published: bool, generator: torch.Generator | None
+        self, sublayer: nn.Module, trained: Trained, name: str, width: int, rank: int, std: float
     ) -> None:
         super().__init__()
-        self.down = nn.Linear(width, rank)
-        self.up = nn.Linear(rank, width)
-        std = 0.0 if as_published else DOWN_STD
-        with torch.no_grad():
-            self.down.weight.copy_(std * torch.randn(rank, width, generator=generator))
-            for zero in (self.down.bias, self.up.weight, self.up.bias):
-                zero.zero_()
-
-    def forward(self, y: Tensor) -> Tensor:
-        """y [..., D] -> [..., D]."""
-        out: Tensor = y + self.up(F.gelu(self.down(y)))
-        return out
-
-
-class Followed(nn.Module):
-    """A frozen sublayer followed by an adapter."""
-
-    def __init__(self, sublayer: nn.Module, adapter: Bottleneck) -> None:
-        super().__init__()
         self.sublayer = sublayer
-        self.adapter = adapter
+        self.down = Linear(trained, f"{name}.down", rank, width, std)
+        self.up = Linear(trained, f"{name}.up", width, rank, 0.0)
 
     def forward(self, *arguments: Any, **options: Any) -> Tensor:
-        """What the sublayer takes -> its output, adapted."""
-        out: Tensor = self.adapter(self.sublayer(*arguments, **options))
-        return out
+        """What the sublayer takes -> its output [T*B, ..., D], adapted."""
+        y: Tensor = self.sublayer(*arguments, **options)
+        rows = by_trial(y, self.down.weight)
+        z = F.gelu(torch.baddbmm(self.down.bias[:, None], rows, self.down.weight.mT))
+        return (rows + self.up.bias[:, None]).baddbmm_(z, self.up.weight.mT).view_as(y)
 
 
 def attach(
-    backbone: nn.Module,
-    generator: torch.Generator | None,
-    rank: int = 12,
-    as_published: bool = False,
-) -> dict[str, nn.Module]:
+    backbone: nn.Module, parts: Adapting, rank: int = 12, as_published: bool = False
+) -> None:
     """One adapter per block, after the FFN; rank 12 is the published reduction by 64 on ViT-B."""
-    mlp = _follow(sites(backbone), "mlp", int(rank), as_published, generator)
-    return {"adapter": nn.ModuleDict({"mlp": mlp})}
+    _follow("mlp", sites(backbone), parts, int(rank), 0.0 if as_published else DOWN_STD)
 
 
-def attach_houlsby(
-    backbone: nn.Module, generator: torch.Generator | None, rank: int = 8
-) -> dict[str, nn.Module]:
+def attach_houlsby(backbone: nn.Module, parts: Adapting, rank: int = 8) -> None:
     """Two adapters per block, after the attention and after the FFN."""
     blocks = sites(backbone)
-    attn = _follow(blocks, "attn", int(rank), False, generator)
-    mlp = _follow(blocks, "mlp", int(rank), False, generator)
-    return {"adapter": nn.ModuleDict({"attn": attn, "mlp": mlp})}
+    for sublayer in ("attn", "mlp"):
+        _follow(sublayer, blocks, parts, int(rank), DOWN_STD)
 
 
-def fold(model: Any) -> None:
+def fold(backbone: nn.Module) -> None:
     """Adapters don't fold.
 
     Raises:
         NotFoldable: always.
     """
-    raise NotFoldable(f"{model.method} has a GELU between its layers: no linear layer equals it")
+    raise NotFoldable("an adapter has a GELU between its layers: no linear layer equals it")
 
 
-def _follow(
-    blocks: list[Site],
-    sublayer: str,
-    rank: int,
-    as_published: bool,
-    generator: torch.Generator | None,
-) -> nn.ModuleList:
-    adapters = nn.ModuleList()
-    for site in blocks:
-        adapter = Bottleneck(site.width, rank, as_published, generator)
-        setattr(site.block, sublayer, Followed(getattr(site.block, sublayer), adapter))
-        adapters.append(adapter)
-    return adapters
+def _follow(sublayer: str, blocks: list[Site], parts: Adapting, rank: int, std: float) -> None:
+    for i, site in enumerate(blocks):
+        frozen = getattr(site.block, sublayer)
+        name = f"adapter.{sublayer}.{i}"
+        adapted = Adapter(frozen, parts.trained, name, site.width, rank, std)
+        setattr(site.block, sublayer, adapted)

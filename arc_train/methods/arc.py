@@ -10,75 +10,55 @@ The map is linear, so it folds into the frozen layer that follows: W' = W A, bet
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from arc_train.adapting import Adapting
 from arc_train.dropout import SeededDropout
 from arc_train.errors import InputError, NotFoldable
+from arc_train.methods.folding import merge
 from arc_train.structure import Site, is_swin, sites
+from arc_train.trials import by_trial
 
 
-class Position(nn.Module):
-    """One position's parameters: `down` [D, r] (per stage); per block `coeff` [r], `bias` [D]."""
+class Recompose(nn.Module):
+    """One block's re-composing: `down` [T, D, r], `coeff` [T, r], `bias` [T, D]."""
 
     def __init__(
-        self,
-        blocks: Sequence[Site],
-        rank: int,
-        dropout: float,
-        coeff_bound: float,
-        generator: torch.Generator | None,
+        self, down: nn.Parameter, coeff: nn.Parameter, bias: nn.Parameter, dropout: SeededDropout
     ) -> None:
         super().__init__()
-        self.stages = [site.stage for site in blocks]
-        widths = {site.stage: site.width for site in blocks}
-        downs = {
-            stage: nn.Parameter(_uniform((width, rank), math.sqrt(6 / (width + rank)), generator))
-            for stage, width in widths.items()
-        }
-        self.down = (
-            downs[0]
-            if len(downs) == 1
-            else nn.ParameterDict({f"stage{stage}": down for stage, down in downs.items()})
-        )
-        self.coeff = nn.ParameterList(_uniform((rank,), coeff_bound, generator) for _ in blocks)
-        self.bias = nn.ParameterList(torch.zeros(site.width) for site in blocks)
-        self.dropout = SeededDropout(dropout)
+        self.down, self.coeff, self.bias = down, coeff, bias
+        self.dropout = dropout
 
-    def projection(self, block: int) -> Tensor:
-        """U [D, r] of the given block."""
-        if isinstance(self.down, nn.ParameterDict):
-            return self.down[f"stage{self.stages[block]}"]
-        return self.down
-
-    def forward(self, h: Tensor, block: int) -> Tensor:
-        """h [..., D] -> re-composed h [..., D] for the given block."""
-        down = self.projection(block)
-        z = self.dropout((h @ down) * self.coeff[block], block)
-        return h + z @ down.T + self.bias[block]
+    def forward(self, h: Tensor) -> Tensor:
+        """h [T*B, ..., D] -> re-composed h of the same shape."""
+        x = by_trial(h, self.down)
+        z = self.dropout(torch.bmm(x, self.down) * self.coeff[:, None])
+        return (x + self.bias[:, None]).baddbmm_(z, self.down.mT).view_as(h)
 
 
 class ARCLinear(nn.Module):
     """A frozen linear layer behind its block's re-composing."""
 
-    def __init__(self, linear: nn.Linear, position: Position, block: int) -> None:
+    def __init__(self, linear: nn.Linear, recompose: Recompose) -> None:
         super().__init__()
         self.linear = linear
-        self.position = position
-        self.block = block
+        self.recompose = recompose
 
     def forward(self, h: Tensor) -> Tensor:
-        """h [..., D] -> [..., out]."""
-        out: Tensor = self.linear(self.position(h, self.block))
+        """h [T*B, ..., D] -> [T*B, ..., out]."""
+        out: Tensor = self.linear(self.recompose(h))
         return out
 
     def folded(self) -> nn.Linear:
         """The plain linear layer with the same output (dropout off)."""
-        down = self.position.projection(self.block).double()
-        c, bias = self.position.coeff[self.block].double(), self.position.bias[self.block].double()
+        down, c, bias = (
+            tensor[0].double()
+            for tensor in (self.recompose.down, self.recompose.coeff, self.recompose.bias)
+        )
         weight = self.linear.weight.double()
         beta = weight @ bias
         if self.linear.bias is not None:
@@ -92,28 +72,27 @@ class ARCLinear(nn.Module):
 class ResidualBlock(nn.Module):
     """A Swin block whose residual stream is re-composed before norm2, as in the released code."""
 
-    def __init__(self, block: Any, position: Position, index: int) -> None:
+    def __init__(self, block: Any, recompose: Recompose) -> None:
         super().__init__()
         self.block = block
-        self.position = position
-        self.index = index
+        self.recompose = recompose
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, H, W, D] -> [B, H, W, D]."""
+        """x [T*B, H, W, D] -> [T*B, H, W, D]."""
         block = self.block
         x = x + block.drop_path1(block._attn(block.norm1(x)))
-        x = self.position(x, self.index)
+        x = self.recompose(x.to(self.recompose.down.dtype)).to(x.dtype)
         out: Tensor = x + block.drop_path2(block.mlp(block.norm2(x)))
         return out
 
 
 def attach(
     backbone: nn.Module,
-    generator: torch.Generator | None,
+    parts: Adapting,
     rank: int = 50,
     dropout: float = 0.1,
     placement: str = "norm",
-) -> dict[str, nn.Module]:
+) -> None:
     """ARC at both positions.
 
     As released: attention coefficients start at zero (identity), those of the FFN are
@@ -123,60 +102,71 @@ def attach(
         stream before norm2, as in the released Swin code; it doesn't fold.
     """
     blocks = sites(backbone)
-    bound = math.sqrt(6 / (1 + rank))
-    attn = Position(blocks, int(rank), dropout, 0.0, generator)
-    mlp = Position(blocks, int(rank), dropout, bound, generator)
-    _wrap([(site.block.attn, "qkv") for site in blocks], attn)
+    attn = _position("attn", blocks, parts, int(rank), dropout, 0.0)
+    mlp = _position("mlp", blocks, parts, int(rank), dropout, math.sqrt(6 / (1 + rank)))
+    for site, recompose in zip(blocks, attn, strict=True):
+        site.block.attn.qkv = ARCLinear(site.block.attn.qkv, recompose)
     if placement == "norm":
-        _wrap([(site.block.mlp, "fc1") for site in blocks], mlp)
+        for site, recompose in zip(blocks, mlp, strict=True):
+            site.block.mlp.fc1 = ARCLinear(site.block.mlp.fc1, recompose)
     elif placement == "residual" and is_swin(backbone):
-        index = 0
+        rest = iter(mlp)
         for layer in backbone.layers:  # type: ignore[union-attr]
             for i, block in enumerate(layer.blocks):
-                layer.blocks[i] = ResidualBlock(block, mlp, index)
-                index += 1
+                layer.blocks[i] = ResidualBlock(block, next(rest))
     else:
         raise InputError(
             f"arc has no placement {placement!r} on {type(backbone).__name__}; "
             "allowed: 'norm', and 'residual' on a Swin"
         )
-    return {"arc": nn.ModuleDict({"attn": attn, "mlp": mlp})}
 
 
-def attach_att(
-    backbone: nn.Module,
-    generator: torch.Generator | None,
-    rank: int = 50,
-    dropout: float = 0.1,
-) -> dict[str, nn.Module]:
+def attach_att(backbone: nn.Module, parts: Adapting, rank: int = 50, dropout: float = 0.1) -> None:
     """ARC_att: the attention position only."""
     blocks = sites(backbone)
-    attn = Position(blocks, int(rank), dropout, 0.0, generator)
-    _wrap([(site.block.attn, "qkv") for site in blocks], attn)
-    return {"arc": nn.ModuleDict({"attn": attn})}
+    recomposing = _position("attn", blocks, parts, int(rank), dropout, 0.0)
+    for site, recompose in zip(blocks, recomposing, strict=True):
+        site.block.attn.qkv = ARCLinear(site.block.attn.qkv, recompose)
 
 
-def fold(model: Any) -> None:
-    """Replace each wrapped linear by its folded equivalent.
+def fold(backbone: nn.Module) -> None:
+    """Replace each adapted linear layer by its folded equivalent.
 
     Raises:
         NotFoldable: the residual placement changes the skip path, which no weight can express.
     """
-    for module in list(model.backbone.modules()):
-        if isinstance(module, ResidualBlock):
-            raise NotFoldable(
-                "arc with placement='residual' re-composes the residual stream before norm2: a "
-                "LayerNorm and the skip connection lie between it and any weight"
-            )
-        for name, child in list(module.named_children()):
-            if isinstance(child, ARCLinear):
-                setattr(module, name, child.folded())
+    if any(isinstance(module, ResidualBlock) for module in backbone.modules()):
+        raise NotFoldable(
+            "arc with placement='residual' re-composes the residual stream before norm2: a "
+            "LayerNorm and the skip connection lie between it and any weight"
+        )
+    merge(backbone)
 
 
-def _wrap(linears: Sequence[tuple[Any, str]], position: Position) -> None:
-    for block, (owner, name) in enumerate(linears):
-        setattr(owner, name, ARCLinear(getattr(owner, name), position, block))
-
-
-def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator | None) -> Tensor:
-    return (torch.rand(shape, generator=generator) * 2 - 1) * bound
+def _position(
+    name: str, blocks: list[Site], parts: Adapting, rank: int, dropout: float, bound: float
+) -> list[Recompose]:
+    """One position's re-composings, block by block; a stage's blocks share its projection."""
+    trained = parts.trained
+    widths = {site.stage: site.width for site in blocks}
+    downs = {
+        stage: trained.uniform(
+            f"arc.{name}.down" + (f".stage{stage}" if len(widths) > 1 else ""),
+            width,
+            rank,
+            bound=math.sqrt(6 / (width + rank)),
+        )
+        for stage, width in widths.items()
+    }
+    coeffs = [
+        trained.uniform(f"arc.{name}.coeff.{i}", rank, bound=bound) for i in range(len(blocks))
+    ]
+    return [
+        Recompose(
+            downs[site.stage],
+            coeff,
+            trained.zeros(f"arc.{name}.bias.{i}", site.width),
+            parts.dropout(dropout),
+        )
+        for i, (site, coeff) in enumerate(zip(blocks, coeffs, strict=True))
+    ]

@@ -6,71 +6,67 @@ so that v never learns.)
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from arc_train.adapting import Adapting
+from arc_train.methods.folding import merge
 from arc_train.structure import sites
-
-
-class LowRank(nn.Module):
-    """x [..., D] -> x A^T B^T [..., D] with `A` [r, D], `B` [D, r]."""
-
-    def __init__(self, width: int, rank: int, generator: torch.Generator | None) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt(width)  # Kaiming-uniform with a = sqrt(5)
-        self.A = nn.Parameter((torch.rand(rank, width, generator=generator) * 2 - 1) * bound)
-        self.B = nn.Parameter(torch.zeros(width, rank))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The update before scaling."""
-        return x @ self.A.T @ self.B.T
+from arc_train.trials import by_trial
 
 
 class LoRALinear(nn.Module):
-    """A frozen fused qkv layer with low-rank updates of its q and v rows."""
+    """A frozen fused qkv layer with low-rank updates of its q and v rows.
 
-    def __init__(self, linear: nn.Linear, q: LowRank, v: LowRank, scale: float) -> None:
+    `q_A`, `v_A` [T, r, D], `q_B`, `v_B` [T, D, r], `scale` [T].
+    """
+
+    scale: Tensor
+
+    def __init__(self, linear: nn.Linear, matrices: dict[str, nn.Parameter], scale: float) -> None:
         super().__init__()
         self.linear = linear
-        self.q, self.v = q, v
-        self.scale: Tensor
-        self.register_buffer("scale", torch.tensor(float(scale)), persistent=False)
+        for name, matrix in matrices.items():
+            self.register_parameter(name, matrix)
+        self.register_buffer("scale", torch.tensor([float(scale)]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., D] -> [..., 3D]."""
-        width = x.shape[-1]
-        update = (self.q(x), x.new_zeros(()).expand(*x.shape[:-1], width), self.v(x))
-        out: Tensor = self.linear(x) + self.scale * torch.cat(update, dim=-1)
+        """x [T*B, N, D] -> [T*B, N, 3D]."""
+        rows = by_trial(x, self.q_A)
+        scale = self.scale[:, None, None].to(x.dtype)
+        z = torch.bmm(rows, torch.cat([self.q_A, self.v_A], dim=1).mT)
+        q, v = z.chunk(2, dim=-1)
+        out: Tensor = self.linear(x)
+        width = out.shape[-1] // 3
+        whole = out.view(len(rows), -1, 3, width)
+        whole[:, :, 0] += torch.bmm(q, self.q_B.mT * scale)
+        whole[:, :, 2] += torch.bmm(v, self.v_B.mT * scale)
         return out
 
     def folded(self) -> nn.Linear:
         """The plain layer with the same output."""
-        q, v = (self.scale * (part.B.double() @ part.A.double()) for part in (self.q, self.v))
-        delta = torch.cat([q, torch.zeros_like(q), v])
+        q = self.scale.double() * (self.q_B[0].double() @ self.q_A[0].double())
+        v = self.scale.double() * (self.v_B[0].double() @ self.v_A[0].double())
         plain = nn.Linear(
             self.linear.in_features, self.linear.out_features, bias=self.linear.bias is not None
         )
-        plain.weight.copy_(self.linear.weight.double() + delta)
+        plain.weight.copy_(self.linear.weight.double() + torch.cat([q, torch.zeros_like(q), v]))
         if self.linear.bias is not None:
             plain.bias.copy_(self.linear.bias)
         return plain
 
 
-def attach(
-    backbone: nn.Module, generator: torch.Generator | None, rank: int = 8, scale: float = 1.0
-) -> dict[str, nn.Module]:
+def attach(backbone: nn.Module, parts: Adapting, rank: int = 8, scale: float = 1.0) -> None:
     """LoRA on q and v of every block; `scale` multiplies the update (alpha / r elsewhere)."""
-    updates = nn.ModuleList()
-    for site in sites(backbone):
-        q, v = (LowRank(site.width, int(rank), generator) for _ in range(2))
-        updates.append(nn.ModuleDict({"q": q, "v": v}))
-        site.block.attn.qkv = LoRALinear(site.block.attn.qkv, q, v, scale)
-    return {"lora": updates}
+    for i, site in enumerate(sites(backbone)):
+        matrices = {}
+        for part in ("q", "v"):
+            a, b = f"lora.{i}.{part}.A", f"lora.{i}.{part}.B"
+            bound = 1 / math.sqrt(site.width)  # Kaiming-uniform with a = sqrt(5)
+            matrices[f"{part}_A"] = parts.trained.uniform(a, int(rank), site.width, bound=bound)
+            matrices[f"{part}_B"] = parts.trained.zeros(b, site.width, int(rank))
+        site.block.attn.qkv = LoRALinear(site.block.attn.qkv, matrices, scale)
 
 
-def fold(model: Any) -> None:
-    """Replace each adapted layer by its merged equivalent."""
-    for site in sites(model.backbone):
-        site.block.attn.qkv = site.block.attn.qkv.folded()
+fold = merge

@@ -10,40 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arc_train.dropout import SeededDropout
+from arc_train.adapting import Adapting
 from arc_train.errors import NotFoldable
+from arc_train.trials import by_trial
 
 
-class HiddenLayers(nn.Module):
-    """k times Linear, ReLU, dropout on features [B, D]; Kaiming-normal over the outputs."""
+class Hidden(nn.Module):
+    """Linear, ReLU, dropout: `weight` [T, D, D], `bias` [T, D]; Kaiming-normal over the outputs."""
 
-    def __init__(
-        self, width: int, layers: int, dropout: float, generator: torch.Generator | None
-    ) -> None:
+    def __init__(self, parts: Adapting, name: str, width: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
-        self.dropout = SeededDropout(dropout)
-        with torch.no_grad():
-            for layer in self.layers:
-                draws = torch.randn(width, width, generator=generator)
-                layer.weight.copy_(draws * math.sqrt(2 / width))  # type: ignore[operator]
-                layer.bias.zero_()  # type: ignore[operator]
+        std = math.sqrt(2 / width)
+        self.weight = parts.trained.normal(f"{name}.weight", width, width, std=std)
+        self.bias = parts.trained.zeros(f"{name}.bias", width)
+        self.dropout = parts.dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, D] -> [B, D]."""
-        for i, layer in enumerate(self.layers):
-            features = self.dropout(layer(features).relu(), i)
-        return features
+        """Features [T*B, D] -> [T*B, D]."""
+        rows = by_trial(features.to(self.weight.dtype), self.weight)
+        hidden = torch.baddbmm(self.bias[:, None], rows, self.weight.mT).relu()
+        out: Tensor = self.dropout(hidden).view_as(features)
+        return out
 
 
-def attach(
-    backbone: Any, generator: torch.Generator | None, layers: int = 4, dropout: float = 0.1
-) -> dict[str, nn.Module]:
+def attach(backbone: Any, parts: Adapting, layers: int = 4, dropout: float = 0.1) -> nn.Module:
     """k = `layers` hidden layers before the classifier."""
-    return {"mlp": HiddenLayers(backbone.num_features, int(layers), dropout, generator)}
+    width = backbone.num_features
+    return nn.Sequential(
+        *(Hidden(parts, f"mlp.layers.{i}", width, dropout) for i in range(int(layers)))
+    )
 
 
-def fold(model: Any) -> None:
+def fold(backbone: nn.Module) -> None:
     """Hidden layers don't fold.
 
     Raises:

@@ -12,102 +12,84 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from arc_train.adapting import Adapting
 from arc_train.errors import NotFoldable
 from arc_train.methods.swin_prompts import PromptedStage
 from arc_train.structure import is_swin, sites
+from arc_train.trials import for_each_image
 
 
 class Prompted(nn.Module):
-    """A frozen module with prompts [p, D], which lie after the first `prefix` tokens."""
+    """A frozen block before which prompts [T, p, D] enter, after the first `prefix` tokens.
 
-    def __init__(
-        self, module: nn.Module, prompts: nn.ParameterList, index: int, prefix: int
-    ) -> None:
+    replaced: whether they take the places of p prompts that are there already.
+    """
+
+    def __init__(self, block: nn.Module, prompt: nn.Parameter, prefix: int, replaced: bool) -> None:
+        super().__init__()
+        self.block = block
+        self.prompt = prompt
+        self.prefix = prefix
+        self.replaced = replaced
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T*B, N, D], or [T*B, N + p, D] if replaced -> [T*B, N + p, D]."""
+        own = for_each_image(self.prompt, len(x)).to(x.dtype)
+        rest = self.prefix + (self.prompt.shape[1] if self.replaced else 0)
+        out: Tensor = self.block(torch.cat([x[:, : self.prefix], own, x[:, rest:]], dim=1))
+        return out
+
+
+class Unprompted(nn.Module):
+    """A frozen module before which the prompts are taken out."""
+
+    def __init__(self, module: nn.Module, prompt: nn.Parameter, prefix: int) -> None:
         super().__init__()
         self.module = module
-        # The list, not the tensor: a pack swaps the tensors of one trial for those of another.
-        self.prompts, self.index = prompts, index
+        self.prompt = prompt
         self.prefix = prefix
 
-    @property
-    def prompt(self) -> Tensor:
-        """The module's own prompts [p, D]."""
-        return self.prompts[self.index]
-
-    def place(self, x: Tensor, old: int, new: bool) -> Tensor:
-        """x [B, N, D] without the `old` tokens after the prefix; own prompts there if `new`."""
-        own = [self.prompt.expand(x.shape[0], -1, -1)] if new else []
-        return torch.cat([x[:, : self.prefix], *own, x[:, self.prefix + old :]], dim=1)
-
-
-class Insert(Prompted):
-    """Runs the module, then puts the prompts in."""
-
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, N, D] -> [B, N + p, D]."""
-        return self.place(self.module(x), old=0, new=True)
-
-
-class Replace(Prompted):
-    """Puts a block's own prompts in the places of those before, then runs the block."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, N + p, D] -> [B, N + p, D]."""
-        out: Tensor = self.module(self.place(x, old=self.prompt.shape[0], new=True))
+        """x [T*B, N + p, D] -> [T*B, N, D]."""
+        rest = self.prefix + self.prompt.shape[1]
+        out: Tensor = self.module(torch.cat([x[:, : self.prefix], x[:, rest:]], dim=1))
         return out
 
 
-class Remove(Prompted):
-    """Takes the prompts out, then runs the module."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, N + p, D] -> [B, N, D]."""
-        out: Tensor = self.module(self.place(x, old=self.prompt.shape[0], new=False))
-        return out
-
-
-def attach_shallow(
-    backbone: Any, generator: torch.Generator | None, tokens: int = 50
-) -> dict[str, nn.Module]:
+def attach_shallow(backbone: Any, parts: Adapting, tokens: int = 50) -> None:
     """Prompts before the first block."""
-    return _attach(backbone, generator, int(tokens), depth=1)
+    _attach(backbone, parts, int(tokens), depth=1)
 
 
-def attach_deep(
-    backbone: Any, generator: torch.Generator | None, tokens: int = 10
-) -> dict[str, nn.Module]:
+def attach_deep(backbone: Any, parts: Adapting, tokens: int = 10) -> None:
     """Prompts before every block."""
-    return _attach(backbone, generator, int(tokens), depth=len(sites(backbone)))
+    _attach(backbone, parts, int(tokens), depth=len(sites(backbone)))
 
 
-def fold(model: Any) -> None:
+def fold(backbone: nn.Module) -> None:
     """Prompts don't fold.
 
     Raises:
         NotFoldable: always.
     """
-    raise NotFoldable(f"{model.method} adds tokens to the input of the blocks, not to a weight")
+    raise NotFoldable("prompts are tokens in the input of the blocks, not a part of any weight")
 
 
-def _attach(
-    backbone: Any, generator: torch.Generator | None, tokens: int, depth: int
-) -> dict[str, nn.Module]:
+def _attach(backbone: Any, parts: Adapting, tokens: int, depth: int) -> None:
     blocks = sites(backbone)
     patch = backbone.patch_embed.patch_size
     bound = math.sqrt(6 / (3 * patch[0] * patch[1] + blocks[0].width))
-    prompts = nn.ParameterList(
-        (torch.rand(tokens, site.width, generator=generator) * 2 - 1) * bound
-        for site in blocks[:depth]
-    )
+    prompts = [
+        parts.trained.uniform(f"prompt.{i}", tokens, site.width, bound=bound)
+        for i, site in enumerate(blocks[:depth])
+    ]
     if is_swin(backbone):
-        first, stages = 0, len(backbone.layers)
+        own = iter([*prompts, *[None] * (len(blocks) - depth)])
         for i, stage in enumerate(list(backbone.layers)):
-            backbone.layers[i] = PromptedStage(stage, prompts, first, last=i == stages - 1)
-            first += len(stage.blocks)
-        return {"prompt": prompts}
+            last = i == len(backbone.layers) - 1
+            backbone.layers[i] = PromptedStage(stage, [next(own) for _ in stage.blocks], last)
+        return
     prefix = backbone.num_prefix_tokens
-    backbone.norm_pre = Insert(backbone.norm_pre, prompts, 0, prefix)
-    for i in range(1, depth):
-        backbone.blocks[i] = Replace(backbone.blocks[i], prompts, i, prefix)
-    backbone.norm = Remove(backbone.norm, prompts, 0, prefix)
-    return {"prompt": prompts}
+    for i, prompt in enumerate(prompts):
+        backbone.blocks[i] = Prompted(backbone.blocks[i], prompt, prefix, replaced=i > 0)
+    backbone.norm = Unprompted(backbone.norm, prompts[0], prefix)

@@ -10,72 +10,64 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arc_train.structure import is_swin, sites
+from arc_train.adapting import Adapting
+from arc_train.structure import is_swin, replace, sites
+from arc_train.trials import Trials
 
 STD = 0.02
 
 
-class ScaleShift(nn.Module):
-    """`scale` [C] and `shift` [C] on the channels: the last axis, or axis 1 of [B, C, H, W]."""
-
-    def __init__(self, channels: int, axis: int, generator: torch.Generator | None) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(1 + STD * torch.randn(channels, generator=generator))
-        self.shift = nn.Parameter(STD * torch.randn(channels, generator=generator))
-        self.axis = axis
-
-    def forward(self, y: Tensor) -> Tensor:
-        """y [..., C] or [B, C, H, W] -> the same shape."""
-        if self.axis == 1:
-            return y * self.scale[:, None, None] + self.shift[:, None, None]
-        return y * self.scale + self.shift
-
-
 class Scaled(nn.Module):
-    """A frozen operation followed by its scale and shift."""
+    """A frozen operation followed by its `scale` [T, C] and `shift` [T, C] on the channels."""
 
-    def __init__(self, operation: nn.Module, ssf: ScaleShift) -> None:
+    def __init__(
+        self, operation: nn.Module, scale: nn.Parameter, shift: nn.Parameter, trials: Trials
+    ) -> None:
         super().__init__()
         self.operation = operation
-        self.ssf = ssf
+        self.scale, self.shift = scale, shift
+        self.trials = trials
+        self.spatial = 2 if isinstance(operation, nn.Conv2d) else 0  # axes behind the channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the operation takes -> its output, scaled and shifted."""
-        out: Tensor = self.ssf(self.operation(x))
-        return out
+        """What the operation takes -> its output [T*B, ..., C] or [T*B, C, H, W], adapted."""
+        y: Tensor = self.trials.widen(self.operation(x))
+        trials, channels = self.scale.shape
+        middle = y.ndim - 1 - self.spatial
+        shape = (trials, *(1,) * middle, channels, *(1,) * self.spatial)
+        rows = y.unflatten(0, (trials, -1))
+        return torch.addcmul(self.shift.view(shape), rows, self.scale.view(shape)).flatten(0, 1)
 
     def folded(self) -> nn.Module:
         """The operation with scale and shift in its own weight and bias."""
         weight: Tensor = self.operation.weight  # type: ignore[assignment]
         bias: Tensor | None = getattr(self.operation, "bias", None)
-        scale, shift = self.ssf.scale, self.ssf.shift
-        shape = (-1,) + (1,) * (weight.ndim - 1)
-        self.operation.weight = nn.Parameter(weight * scale.view(shape))
+        scale, shift = self.scale[0], self.shift[0]
+        column = scale.view(-1, *(1,) * (weight.ndim - 1))
+        self.operation.weight = nn.Parameter(weight * column)
         self.operation.bias = nn.Parameter(shift if bias is None else bias * scale + shift)
         return self.operation
 
 
-def attach(backbone: nn.Module, generator: torch.Generator | None) -> dict[str, nn.Module]:
+def attach(backbone: nn.Module, parts: Adapting) -> None:
     """Scale and shift after every operation of the backbone."""
-    tree = nn.Module()
     for path in _operations(backbone):
         operation: Any = backbone.get_submodule(path)
         channels = operation.weight.shape[0]
-        ssf = ScaleShift(channels, 1 if isinstance(operation, nn.Conv2d) else -1, generator)
-        _put(tree, path, ssf)
-        _put(backbone, path, Scaled(operation, ssf))
-    return {"ssf": tree}
+        scale = parts.trained.normal(f"ssf.{path}.scale", channels, std=STD, mean=1.0)
+        shift = parts.trained.normal(f"ssf.{path}.shift", channels, std=STD)
+        replace(backbone, path, Scaled(operation, scale, shift, parts.trials))
 
 
-def fold(model: Any) -> None:
+def fold(backbone: nn.Module) -> None:
     """Merge every scale and shift into the operation before it."""
-    for path, module in list(model.backbone.named_modules()):
+    for path, module in list(backbone.named_modules()):
         if isinstance(module, Scaled):
             plain = module.folded()
             if path.endswith(".downsample.reduction"):
-                _shift_through_norm(model.backbone.get_submodule(path.removesuffix(".reduction")))
+                _shift_through_norm(backbone.get_submodule(path.removesuffix(".reduction")))
             else:
-                _put(model.backbone, path, plain)
+                replace(backbone, path, plain)
 
 
 def _shift_through_norm(merging: Any) -> None:
@@ -109,13 +101,3 @@ def _operations(backbone: Any) -> list[str]:
         found += [block.norm2, block.mlp.fc1, block.mlp.fc2]
     found += [getattr(backbone, "norm", None), getattr(backbone, "fc_norm", None)]
     return [names[id(module)] for module in found if getattr(module, "weight", None) is not None]
-
-
-def _put(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Set a module at a dotted path, making the modules on the way."""
-    *parents, last = path.split(".")
-    for parent in parents:
-        if not hasattr(root, parent):
-            root.add_module(parent, nn.Module())
-        root = getattr(root, parent)
-    setattr(root, last, module)

@@ -8,6 +8,7 @@ other's prompts; here they don't. And it averages prompts with the patches at th
 a ViT, the features are those of the patches.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,22 +16,26 @@ from timm.models.swin_transformer import window_partition, window_reverse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arc_train.trials import for_each_image
+
 State = Tensor | tuple[Tensor, Tensor]
 
 
 class PromptedStage(nn.Module):
-    """A frozen Swin stage that carries prompts [B, p, D] along with its grid [B, H, W, D].
+    """A frozen Swin stage that carries prompts [T*B, p, D] along with its grid [T*B, H, W, D].
 
-    first: index of its first block in the network; a block whose index has prompts of its own
-    (`prompts[index]`) replaces those that arrive. The last stage drops them.
+    prompts: for each of its blocks prompts [T, p, D] of its own, which replace those that arrive,
+    or None. last: whether it is the last stage, which drops them.
     """
 
-    def __init__(self, stage: Any, prompts: nn.ParameterList, first: int, last: bool) -> None:
+    def __init__(self, stage: Any, prompts: Sequence[nn.Parameter | None], last: bool) -> None:
         super().__init__()
         self.stage = stage
-        self.prompts = prompts
-        self.first = first
         self.last = last
+        self.own = [prompt is not None for prompt in prompts]
+        for i, prompt in enumerate(prompts):
+            if prompt is not None:
+                self.register_parameter(f"prompt{i}", prompt)
 
     def forward(self, state: State) -> State:
         """Grid, or (grid, prompts) -> (grid, prompts), or the grid from the last stage."""
@@ -38,10 +43,10 @@ class PromptedStage(nn.Module):
         merging = self.stage.downsample
         grid = merging(grid)
         if prompts is not None and hasattr(merging, "reduction"):
-            prompts = merging.reduction(merging.norm(prompts.repeat(1, 1, 4)))
-        for index, block in enumerate(self.stage.blocks, start=self.first):
-            if index < len(self.prompts):
-                prompts = self.prompts[index].expand(grid.shape[0], -1, -1)
+            prompts = merging.reduction(merging.norm(prompts.repeat(1, 1, 4))).to(grid.dtype)
+        for i, block in enumerate(self.stage.blocks):
+            if self.own[i]:
+                prompts = for_each_image(getattr(self, f"prompt{i}"), len(grid)).to(grid.dtype)
             assert prompts is not None, "the first block has prompts"
             grid, prompts = _block(block, grid, prompts)
         return grid if self.last or prompts is None else (grid, prompts)

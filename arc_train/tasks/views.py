@@ -38,6 +38,13 @@ class Split:
         """Whether a batch shows a crop of each image, so that epochs differ."""
         return isinstance(self.images, list)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels."""
+        if isinstance(self.images, Tensor):
+            return self.images.nbytes
+        return sum(image.nbytes for image in self.images)
+
     def batch(self, index: Tensor, places: Tensor | None = None) -> Tensor:
         """The images at `index` [...]: uint8 [..., S, S, 3].
 

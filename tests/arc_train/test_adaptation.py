@@ -276,7 +276,7 @@ def test_prompts_of_the_shallow_kind_pass_through_and_of_the_deep_kind_are_repla
         model = adapt(backbone, method, CLASSES, tokens=3).eval()
         lengths: list[int] = []
         for module in model.backbone.blocks:  # type: ignore[union-attr]
-            block = getattr(module, "module", module)
+            block = getattr(module, "block", module)
             block.register_forward_pre_hook(
                 lambda _, x, lengths=lengths: lengths.append(x[0].shape[1])
             )
@@ -292,8 +292,9 @@ def test_swin_blocks_with_prompts_are_timms_but_for_the_prompts(side: int) -> No
     torch.manual_seed(0)
     backbone = timm.create_model(name, **{**args, "img_size": side}).eval()
     model = adapt(backbone, "vpt_deep", CLASSES, tokens=1).eval()
-    for i, prompt in enumerate(model.prompt):  # type: ignore[arg-type]
-        model.prompt[i] = nn.Parameter(prompt[:0])  # type: ignore[index, operator]
+    for name, places in model.trained.places(model).items():
+        for module, attribute in places if name.startswith("prompt") else []:
+            setattr(module, attribute, nn.Parameter(getattr(module, attribute)[:, :0]))
     x = images(backbone)
     with torch.no_grad():
         expected = backbone.forward_head(backbone.forward_features(x), pre_logits=True)

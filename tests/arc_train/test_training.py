@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from timm.models import VisionTransformer
 from torch import nn
 
+from arc_train.feed import Feed, Images
 from arc_train.pack import Member
+from arc_train.seeding import generator
 from arc_train.tasks.views import Split
-from arc_train.training import Halving, Images, Outcome, PackRun, Recipe
+from arc_train.training import Halving, Outcome, PackRun, Recipe
 
 HALF = (0.5, 0.5, 0.5)
 CLASSES = 3
@@ -215,12 +217,13 @@ def test_crops_are_drawn_anew_each_epoch_and_for_each_trial_as_alone(
     for i, trial in enumerate(trials):
         single = finish(start(backbone, [trial], method, orders=orders[i : i + 1], **data))
         assert single[trial.id].val_loss == pytest.approx(together[trial.id].val_loss, abs=1e-4)
-    run = start(backbone, trials, method, orders=orders, **data)
-    seen = []
-    for _ in range(2):
-        run.run_epoch()
-        seen.append(run._places[orders[0]])
-    assert not torch.equal(*seen)
+    feed = Feed(data["train"], Images(HALF, HALF, torch.device("cpu")), 50, None)
+    shown = []
+    for epoch in range(2):
+        (batch,) = feed.epoch(epoch, orders[:1])
+        order = torch.randperm(50, generator=generator(orders[0], "epoch", epoch))
+        shown.append(batch.inputs[order.argsort()])
+    assert not torch.equal(*shown)
 
 
 @given(

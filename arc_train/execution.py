@@ -1,0 +1,136 @@
+"""How a pack's training steps run: eagerly, with compiled blocks, or as a replayed CUDA graph.
+
+A GPU with few trials waits for launches, and a step that is replayed as one graph has a single
+launch. With many trials it waits for memory, and blocks that are compiled read and write less.
+Neither is trusted: the first step of each kind and shape runs twice from the same state, and where
+it disagrees with an eager step, or fails, the pack goes on eagerly.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from arc_train.pack import Pack
+from arc_train.structure import blocks
+
+Execution = Literal["eager", "compiled", "graph"]
+# Trials up to which launches cost more than the arithmetic (measured: benchmarks/results.md).
+FEW = 4
+WARM_UP = 3
+# Relative difference of gradients, by whether rounding is that of bfloat16.
+TOLERANCE = {torch.bfloat16: 5e-2, torch.float32: 1e-3, torch.float64: 1e-9}
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+class Stepper:
+    """Runs a pack's steps.
+
+    wanted: how; by default a graph for few trials and compiled blocks for many on a GPU, and
+        eagerly on a CPU, where compiling costs more than it gains (benchmarks/packs.py).
+    used: how steps have run, for the results: the last kind that was chosen.
+    problem: why a wanted kind was given up, or None.
+    """
+
+    def __init__(self, pack: Pack, frozen: bool, wanted: Execution | None = None) -> None:
+        self.pack = pack
+        self.frozen = frozen
+        self.wanted = wanted
+        self.used: Execution = "eager"
+        self.problem: str | None = None
+        self._steps: dict[tuple[object, ...], Step] = {}
+        self._alive = 0
+        self._pool: tuple[int, int] | None = None
+
+    def __call__(self, inputs: Tensor, labels: Tensor, clock: Tensor, seeds: Tensor) -> Tensor:
+        """As `Pack.train_step`."""
+        alive = len(self.pack.members)
+        if alive != self._alive:  # the rows moved: graphs of the old ones are of no use
+            self._steps.clear()
+            self._alive = alive
+        key = (inputs.shape, labels.shape, self.pack.chunk)
+        if key not in self._steps:
+            self._steps[key] = self._checked(inputs, labels, clock, seeds)
+        return self._steps[key](inputs, labels, clock, seeds)
+
+    def _kind(self) -> Execution:
+        if self.problem is not None or self.pack.method.in_place or self.frozen:
+            return "eager"
+        if self.wanted is not None:
+            return self.wanted
+        if self.pack.device.type != "cuda":
+            return "eager"
+        return "graph" if len(self.pack.members) <= FEW else "compiled"
+
+    def _checked(self, *batch: Tensor) -> Step:
+        """The step to use from now on, which agreed with an eager one from the same state."""
+        kind = self._kind()
+        if kind == "eager":
+            self.used = kind
+            return self._eager
+        before = self.pack.snapshot()
+        expected = self._eager(*batch), self.pack.optimizer.m.clone()
+        self.pack.restore(before)
+        try:
+            step = self._compiled() if kind == "compiled" else self._graph(*batch)
+            self.pack.restore(before)
+            found = step(*batch), self.pack.optimizer.m
+            self.problem = self._difference(expected, found)
+        except Exception as error:  # a compiler or a driver fails in ways of its own
+            self.problem = f"{kind}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        self.pack.restore(before)
+        self.used = kind if self.problem is None else "eager"
+        if self.problem is None:
+            return step
+        for block in blocks(self.pack.model.backbone):
+            block._compiled_call_impl = None
+        return self._eager
+
+    def _difference(
+        self, expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]
+    ) -> str | None:
+        """What tells the steps apart, if it is more than rounding."""
+        tolerance = TOLERANCE[self.pack.compute_type]
+        for name, right, got in zip(("losses", "gradients"), expected, found, strict=True):
+            known = torch.isfinite(right)
+            apart = torch.where(known, got - right, 0.0).norm()
+            scale = torch.where(known, right, 0.0).norm()
+            if not apart <= tolerance * scale:
+                return f"{name} differ from an eager step's by {float(apart / scale):.1e}"
+        return None
+
+    def _eager(self, inputs: Tensor, labels: Tensor, clock: Tensor, seeds: Tensor) -> Tensor:
+        return self.pack.train_step(inputs, labels, clock, seeds, self.frozen)
+
+    def _compiled(self) -> Step:
+        """One block is compiled, and its code serves all blocks that are alike."""
+        for block in blocks(self.pack.model.backbone):
+            if block._compiled_call_impl is None:
+                block.compile()
+        return self._eager
+
+    def _graph(self, *batch: Tensor) -> Step:
+        """The whole step, captured on static buffers."""
+        static = [tensor.clone() for tensor in batch]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self._eager(*static)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self._pool):
+            losses = self._eager(*static)
+
+        def replay(*batch: Tensor) -> Tensor:
+            for buffer, tensor in zip(static, batch, strict=True):
+                buffer.copy_(tensor, non_blocking=True)
+            graph.replay()
+            self.pack.step += 1
+            return losses.clone()
+
+        return replay

@@ -1,0 +1,11 @@
+"""Merging adapters into the frozen layers they act on."""
+
+from torch import nn
+
+
+def merge(backbone: nn.Module) -> None:
+    """Replace every adapted module by the plain one it `folded` into, in place."""
+    for parent in list(backbone.modules()):
+        for name, child in list(parent.named_children()):
+            if hasattr(child, "folded"):
+                setattr(parent, name, child.folded())

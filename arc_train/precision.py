@@ -1,0 +1,79 @@
+"""Precision, written out: what is computed in which type. Nothing is left to autocast.
+
+Frozen weights have the compute type (bfloat16 on a GPU, else float32). Norms compute in float32
+whatever they get, and hand on the compute type. The residual stream has a type of its own. Trained
+tensors, gradients and the optimiser's state are float32; a step casts the trained tensors once.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from arc_train.structure import entrances
+
+# Measured (benchmarks/precision.py): see docs/packs.md.
+STREAM = torch.float32
+
+
+def compute_type(device: torch.device) -> torch.dtype:
+    """The type that a device computes frozen layers in."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def type_of(backbone: nn.Module) -> torch.dtype:
+    """The compute type that a backbone was set to, else the type of its weights."""
+    dtype: torch.dtype = getattr(backbone, "compute_type", next(backbone.parameters()).dtype)
+    return dtype
+
+
+def set_precision(backbone: Any, compute: torch.dtype, stream: torch.dtype = STREAM) -> nn.Module:
+    """Set a frozen backbone's types, in place, once; in float32 or float64 it stays as it is."""
+    if type_of(backbone) == compute:
+        return backbone  # type: ignore[no-any-return]
+    for module in backbone.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.register_forward_pre_hook(_Takes(torch.float32))
+            module.register_forward_hook(_Gives(compute))
+        elif module is not backbone:  # whose own tensors, tokens and positions, start the stream
+            _cast(module, compute)
+    backbone.patch_embed.register_forward_pre_hook(_Takes(compute))
+    for module in entrances(backbone):
+        module.register_forward_hook(_Gives(stream))
+    backbone.compute_type = compute
+    return backbone  # type: ignore[no-any-return]
+
+
+def original(weight: Tensor) -> Tensor:
+    """A frozen weight as it was before it was cast."""
+    tensor: Tensor = getattr(weight, "original", weight)
+    return tensor
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the floating-point tensors that the module itself holds."""
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        if tensor.is_floating_point():
+            exact = tensor.data
+            tensor.data = exact.to(dtype)
+            tensor.original = exact.cpu()  # for methods that train it
+
+
+class _Takes:
+    """A hook that casts a module's input."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0].to(self.dtype), *inputs[1:])
+
+
+class _Gives:
+    """A hook that casts a module's output."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output.to(self.dtype)
