@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,6 +22,7 @@ from arc_train.methods import METHODS
 from arc_train.pack import Member, Pack
 
 CLASSES = 100
+DEFAULT = ("linear", "arc", "lora", "vpt_deep", "adapter")
 
 
 def members(method: str, trials: int) -> list[Member]:
@@ -60,7 +62,9 @@ def _wait(device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default=ARC_PICO.name, help="arc_pico or a timm name")
-    parser.add_argument("--methods", nargs="+", default=["linear", "arc_att", "arc", "full"])
+    parser.add_argument(
+        "--methods", nargs="+", default=["linear", "arc", "lora", "vpt_deep", "adapter"]
+    )
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
@@ -85,10 +89,12 @@ def main() -> None:
             Pack(backbone, method, CLASSES, members(method, options.trials), chunk=chunk)
             for chunk in (options.trials, 1)
         )
-        inputs = packed.model.features(images) if packed.head_only else images
+        frozen = packed.method.trains != "blocks"
+        inputs = packed.model.frozen(images) if frozen else images
+        schedules = [pack.schedule([1.0]) for pack in (packed, separate)]
         steps = [
-            lambda pack=pack, inputs=inputs: pack.train_step(inputs, labels, 1.0)
-            for pack in (packed, separate)
+            partial(pack.train_step, inputs, labels, schedule.clocks[0], schedule.seeds[0], frozen)
+            for pack, schedule in zip((packed, separate), schedules, strict=True)
         ]
         with FlopCounterMode(display=False) as counter:
             steps[1]()
