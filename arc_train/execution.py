@@ -7,7 +7,7 @@ it disagrees with an eager step, or fails, the pack goes on eagerly.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Stepper:
         self.problem: str | None = None
         self._steps: dict[tuple[object, ...], Step] = {}
         self._alive = 0
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def __call__(self, inputs: Tensor, labels: Tensor, clock: Tensor, seeds: Tensor) -> Tensor:
         """As `Pack.train_step`."""
@@ -114,7 +114,7 @@ class Stepper:
     def _graph(self, *batch: Tensor) -> Step:
         """The whole step, captured on static buffers."""
         static = [tensor.clone() for tensor in batch]
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):

@@ -92,12 +92,13 @@ class Feed:
                 cut = None if places is None else places[:, here]
                 inputs = self._prepare(self._take(index[:, here], cut))
                 if self._frozen:
-                    inputs = self._frozen(inputs.flatten(0, 1)).unflatten(0, labels.shape)
+                    below = self._frozen(inputs.flatten(0, 1))
+                    inputs = below.view(*labels.shape, *below.shape[1:])
             yield Batch(inputs[0], labels[0]) if shared else Batch(inputs, labels)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All of the split once, in order, shared by the trials; crops from the middle."""
-        for index in torch.arange(len(self.split)).split(batch_size):
+        for index in torch.split(torch.arange(len(self.split)), batch_size):
             inputs = self._prepare(self._take(index[None], None))[0]
             labels = self._labels[index.to(self._prepare.device)]
             yield Batch(self._frozen(inputs) if self._frozen else inputs, labels)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from arc_train.adaptation import Adapted, adapt
 from arc_train.dropout import SeededDropout
+from arc_train.memory import trials_that_fit
 from arc_train.methods import METHODS
 from arc_train.optimizer import AdamW, Clock
 from arc_train.precision import type_of
@@ -48,7 +49,8 @@ class Pack:
         method: a name in METHODS.
         members: the trials; `members` of the pack has them in an order of its own.
         clip: largest gradient norm of a trial.
-        chunk: how many trials are fused at a time; halved when memory runs out.
+        chunk: how many trials are fused at a time, or None for as many as memory holds; halved
+            when it runs out all the same.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Pack:
         num_classes: int,
         members: Sequence[Member],
         clip: float = 1.0,
-        chunk: int = 16,
+        chunk: int | None = None,
     ) -> None:
         self.method = METHODS[method]
         self.members = sorted(members, key=self._group)
@@ -148,7 +150,7 @@ class Pack:
 
     def state(self, index: int) -> dict[str, Tensor]:
         """The trained tensors of one trial in the adapter format, at its own rank, on the CPU."""
-        parts = self.rows[index].split(self._sizes)
+        parts = torch.split(self.rows[index], self._sizes)
         state = {}
         for (name, shape), part in zip(self.shapes.items(), parts, strict=True):
             own = tuple(slice(size) for size in self.true_shapes[index][name])
@@ -211,34 +213,59 @@ class Pack:
         self, inputs: Tensor, labels: Tensor, seeds: Tensor, frozen: bool
     ) -> tuple[Tensor, Tensor]:
         """Losses [T] and gradients [T, P]."""
-        self.model.train()
+        if self.chunk is None:
+            self._choose_chunk(inputs, labels, seeds, frozen)
         own = labels.ndim == 2
 
         def run(chunk: slice) -> tuple[Tensor, Tensor]:
-            rows = self.rows[chunk].detach().requires_grad_()
-            self._bind(chunk, rows)
-            self.model.noise.seeds = seeds[chunk]
-            images = inputs[chunk].flatten(0, 1) if own else inputs
-            truth = labels[chunk] if own else labels.expand(len(rows), -1)
-            logits = self.model.logits(images, shared=not own, frozen=frozen).to(rows.dtype)
-            each = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none")
-            losses = each.view(truth.shape).mean(dim=1)
-            (gradients,) = torch.autograd.grad(losses, rows, self._ones[chunk])
-            return losses.detach(), gradients
+            batch = (inputs[chunk], labels[chunk]) if own else (inputs, labels)
+            return self._gradient(chunk, *batch, seeds[chunk], frozen)
 
         parts = self._by_chunks(run)
         if len(parts) == 1:
             return parts[0]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
+    def _gradient(
+        self, chunk: slice, inputs: Tensor, labels: Tensor, seeds: Tensor, frozen: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Losses [C] and gradients [C, P] of the C trials of a chunk, from one pass."""
+        own = labels.ndim == 2
+        rows = self.rows[chunk].detach().requires_grad_()
+        self._bind(chunk, rows)
+        self.model.train()
+        self.model.noise.seeds = seeds
+        images = inputs.flatten(0, 1) if own else inputs
+        truth = labels if own else labels.expand(len(rows), -1)
+        logits = self.model.logits(images, shared=not own, frozen=frozen).to(rows.dtype)
+        each = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none")
+        losses = each.view(truth.shape).mean(dim=1)
+        (gradients,) = torch.autograd.grad(losses, rows, self._ones[chunk])
+        return losses.detach(), gradients
+
+    def _choose_chunk(self, inputs: Tensor, labels: Tensor, seeds: Tensor, frozen: bool) -> None:
+        """Take as many trials at a time as fit beside what one of them needs."""
+
+        def step(trials: int) -> None:
+            self.chunk = trials
+            chunk = next(self._chunks())
+            batch = (inputs[chunk], labels[chunk]) if labels.ndim == 2 else (inputs, labels)
+            self._gradient(chunk, *batch, seeds[chunk], frozen)
+
+        most = len(self.members)
+        try:
+            self.chunk = trials_that_fit(step, self.device, most)
+        except (torch.OutOfMemoryError, MemoryError):
+            self.chunk = 1
+
     def _bind(self, chunk: slice, rows: Tensor) -> None:
         """Put views of some rows in the places of the model's trained tensors."""
         # Trials of a chunk agree in what can't be padded, so they agree with its first.
         cut = self.true_shapes[chunk.start] if self.method.unpadded else self.shapes
-        exact = rows.split(self._sizes, dim=1)
+        exact = torch.split(rows, self._sizes, dim=1)
         lowered = exact
         if rows.dtype != self.compute_type:
-            lowered = rows.to(self.compute_type).split(self._sizes, dim=1)
+            lowered = torch.split(rows.to(self.compute_type), self._sizes, dim=1)
         for i, (name, shape) in enumerate(self.shapes.items()):
             for module, attribute in self._places[name]:
                 part = (exact if isinstance(module, nn.LayerNorm) else lowered)[i]
@@ -257,9 +284,10 @@ class Pack:
             try:
                 return [run(chunk) for chunk in self._chunks()]
             except (torch.OutOfMemoryError, MemoryError):
-                if self.chunk == 1:
+                fused = min(self.chunk or len(self.members), len(self.members))
+                if fused == 1:
                     raise
-                self.chunk = -(-min(self.chunk, len(self.members)) // 2)
+                self.chunk = -(-fused // 2)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
 
@@ -278,6 +306,10 @@ class Pack:
     def _group(self, member: Member) -> tuple[float, ...]:
         return tuple(float(member.config.get(name, 0.0)) for name in self.method.unpadded)
 
+    def _layout(self) -> list[list[Any]]:
+        """What the columns of a row are, in order."""
+        return [[name, list(shape)] for name, shape in self.shapes.items()]
+
     def snapshot(self) -> dict[str, Any]:
         """A copy of what a step changes."""
         state = {"rows": self.rows, **vars(self.optimizer)}
@@ -293,11 +325,22 @@ class Pack:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed pack needs, as tensors and plain values."""
-        ids = [member.id for member in self.members]
-        return {"ids": ids, "rows": self.rows, "step": self.step, **self.optimizer.state_dict()}
+        return {
+            "ids": [member.id for member in self.members],
+            "layout": self._layout(),
+            "rows": self.rows,
+            "step": self.step,
+            **self.optimizer.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken; trials that had been dropped are dropped."""
+        """Continue where `state_dict` was taken; trials that had been dropped are dropped.
+
+        Raises:
+            ValueError: rows of another layout, as an earlier version wrote them.
+        """
+        if state.get("layout") != self._layout():
+            raise ValueError("a checkpoint whose rows are laid out otherwise")
         index = {member.id: i for i, member in enumerate(self.members)}
         self.keep([index[trial] for trial in state["ids"]])
         self.rows = state["rows"].to(self.rows)

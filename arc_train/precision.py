@@ -14,6 +14,7 @@ from arc_train.structure import entrances
 
 # Measured (benchmarks/precision.py): see docs/packs.md.
 STREAM = torch.float32
+ORIGINAL = "original"
 
 
 def compute_type(device: torch.device) -> torch.dtype:
@@ -46,7 +47,7 @@ def set_precision(backbone: Any, compute: torch.dtype, stream: torch.dtype = STR
 
 def original(weight: Tensor) -> Tensor:
     """A frozen weight as it was before it was cast."""
-    tensor: Tensor = getattr(weight, "original", weight)
+    tensor: Tensor = getattr(weight, ORIGINAL, weight)
     return tensor
 
 
@@ -56,7 +57,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
         if tensor.is_floating_point():
             exact = tensor.data
             tensor.data = exact.to(dtype)
-            tensor.original = exact.cpu()  # for methods that train it
+            setattr(tensor, ORIGINAL, exact.cpu())  # for methods that train it
 
 
 class _Takes:

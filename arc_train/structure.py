@@ -79,19 +79,19 @@ def before_last_block(model: Any, images: Tensor) -> Tensor:
             x = layer(x)
         last = model.layers[-1]
         x = last.downsample(x)
-        blocks = last.blocks
+        rest = last.blocks[:-1]
     else:
         x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
-        blocks = model.blocks
-    for block in blocks[:-1]:
+        rest = model.blocks[:-1]
+    for block in rest:
         x = block(x)
-    return x
+    tokens: Tensor = x
+    return tokens
 
 
 def from_last_block(model: Any, tokens: Tensor) -> Tensor:
     """Tokens [B, ..., D] that enter the last block -> the model's final tokens."""
-    last = model.layers[-1].blocks[-1] if is_swin(model) else model.blocks[-1]
-    out: Tensor = model.norm(last(tokens))
+    out: Tensor = model.norm(blocks(model)[-1](tokens))
     return out
 
 

@@ -68,6 +68,8 @@ class Outcome:
     """How a trial ended.
 
     Accuracies in percent; curve rows are (epoch, train loss, val loss, val accuracy).
+    seconds: the trial's share of its pack's time. images_per_second: trained on, in that time.
+    peak_memory: of the pack, in bytes; None on a CPU. execution: how steps ran (execution.py).
     """
 
     id: str
@@ -79,6 +81,9 @@ class Outcome:
     trainable_params: int
     adapter_params: int
     seconds: float
+    images_per_second: float
+    peak_memory: int | None
+    execution: str
     note: str | None = None
 
 
@@ -105,7 +110,7 @@ class PackRun:
         train: Split,
         val: Split | None,
         halving: Halving | None = None,
-        chunk: int = 16,
+        chunk: int | None = None,
         execution: Execution | None = None,
     ) -> None:
         self.recipe = recipe
@@ -114,7 +119,8 @@ class PackRun:
         self.eta = halving.eta if halving else 1
         self.epoch = 0
         self._frozen = self.pack.method.trains != "blocks"
-        self._train, self._val = (split and self._feed(split, prepare) for split in (train, val))
+        self._train = self._feed(train, prepare)
+        self._val = None if val is None else self._feed(val, prepare)
         self._prepare = prepare
         self._stepper = Stepper(self.pack, self._frozen, execution)
         self._order_seeds = {m.id: seed for m, seed in zip(members, order_seeds, strict=True)}
@@ -122,6 +128,8 @@ class PackRun:
         self._seconds = dict.fromkeys(self._curves, 0.0)
         self._clock = time.perf_counter()
         self._eval_pass = EVAL_PASS
+        if self.pack.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.pack.device)
 
     def _feed(self, split: Split, prepare: Images) -> Feed:
         frozen = self._below if self._frozen else None
@@ -201,7 +209,11 @@ class PackRun:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`.
+
+        Raises:
+            ValueError: it is of a version that laid out its tensors otherwise; nothing changed.
+        """
         self.pack.load_state_dict(state["pack"])
         self.epoch = state["epoch"]
         self._curves = {k: [list(row) for row in v] for k, v in state["curves"].items()}
@@ -272,6 +284,10 @@ class PackRun:
         self.pack.keep([i for i in range(len(self.pack.members)) if i not in notes])
         return outcomes
 
+    def _peak_memory(self) -> int | None:
+        device = self.pack.device
+        return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
     def _share_time(self) -> None:
         """Charge the time since the last call to the members in equal parts."""
         now = time.perf_counter()
@@ -294,5 +310,8 @@ class PackRun:
             trainable_params=total,
             adapter_params=adapter,
             seconds=round(self._seconds[trial], 3),
+            images_per_second=len(curve) * self.train_images / max(1e-9, self._seconds[trial]),
+            peak_memory=self._peak_memory(),
+            execution=self._stepper.used,
             note=note,
         )

@@ -34,7 +34,8 @@ class Biased(nn.Module):
         y: Tensor = self.trials.widen(self.operation(x))
         trials, channels = self.bias.shape
         shape = (trials, *(1,) * (y.ndim - 1 - self.spatial), channels, *(1,) * self.spatial)
-        return (y.unflatten(0, (trials, -1)) + self.bias.view(shape)).flatten(0, 1)
+        out: Tensor = (y.view(trials, -1, *y.shape[1:]) + self.bias.view(shape)).flatten(0, 1)
+        return out
 
     def folded(self) -> nn.Module:
         """The operation with its trained bias."""

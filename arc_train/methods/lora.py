@@ -22,13 +22,17 @@ class LoRALinear(nn.Module):
     `q_A`, `v_A` [T, r, D], `q_B`, `v_B` [T, D, r], `scale` [T].
     """
 
+    q_A: nn.Parameter
+    q_B: nn.Parameter
+    v_A: nn.Parameter
+    v_B: nn.Parameter
     scale: Tensor
 
     def __init__(self, linear: nn.Linear, matrices: dict[str, nn.Parameter], scale: float) -> None:
         super().__init__()
         self.linear = linear
         for name, matrix in matrices.items():
-            self.register_parameter(name, matrix)
+            setattr(self, name, matrix)
         self.register_buffer("scale", torch.tensor([float(scale)]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -51,7 +51,8 @@ class AdaptedLinear(nn.Module):
     def update(self, rows: Tensor) -> Tensor:
         """What the adapter adds before scaling: [T, rows, D] -> [T, rows, D]."""
         down, bias = self.down.flatten(1, 2), self.down_bias.flatten(1, 2)
-        z = torch.baddbmm(bias[:, None], rows, down.mT).unflatten(-1, self.down_bias.shape[1:])
+        z = torch.baddbmm(bias[:, None], rows, down.mT)
+        z = z.view(*z.shape[:2], *self.down_bias.shape[1:])
         return torch.einsum("tngp,tgpd->tngd", z, self.up).flatten(-2) + self.up_bias[:, None]
 
     def folded(self) -> nn.Linear:

@@ -35,7 +35,7 @@ class Scaled(nn.Module):
         trials, channels = self.scale.shape
         middle = y.ndim - 1 - self.spatial
         shape = (trials, *(1,) * middle, channels, *(1,) * self.spatial)
-        rows = y.unflatten(0, (trials, -1))
+        rows = y.view(trials, -1, *y.shape[1:])
         return torch.addcmul(self.shift.view(shape), rows, self.scale.view(shape)).flatten(0, 1)
 
     def folded(self) -> nn.Module:
