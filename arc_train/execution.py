@@ -114,7 +114,8 @@ class Stepper:
     def _graph(self, *batch: Tensor) -> Step:
         """The whole step, captured on static buffers."""
         static = [tensor.clone() for tensor in batch]
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        new_stream: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
+        side = new_stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):

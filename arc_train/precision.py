@@ -5,7 +5,7 @@ whatever they get, and hand on the compute type. The residual stream has a type 
 tensors, gradients and the optimiser's state are float32; a step casts the trained tensors once.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from arc_train.structure import entrances
 
 # Measured (benchmarks/precision.py): see docs/packs.md.
 STREAM = torch.float32
-ORIGINAL = "original"
+# Names of attributes: of a cast weight, as it was; of a backbone, the type it was set to.
+ORIGINAL, COMPUTE_TYPE = "original", "compute_type"
+M = TypeVar("M", bound=nn.Module)
 
 
 def compute_type(device: torch.device) -> torch.dtype:
@@ -24,25 +26,25 @@ def compute_type(device: torch.device) -> torch.dtype:
 
 def type_of(backbone: nn.Module) -> torch.dtype:
     """The compute type that a backbone was set to, else the type of its weights."""
-    dtype: torch.dtype = getattr(backbone, "compute_type", next(backbone.parameters()).dtype)
+    dtype: torch.dtype = getattr(backbone, COMPUTE_TYPE, next(backbone.parameters()).dtype)
     return dtype
 
 
-def set_precision(backbone: Any, compute: torch.dtype, stream: torch.dtype = STREAM) -> nn.Module:
+def set_precision(backbone: M, compute: torch.dtype, stream: torch.dtype = STREAM) -> M:
     """Set a frozen backbone's types, in place, once; in float32 or float64 it stays as it is."""
     if type_of(backbone) == compute:
-        return backbone  # type: ignore[no-any-return]
+        return backbone
     for module in backbone.modules():
         if isinstance(module, nn.LayerNorm):
             module.register_forward_pre_hook(_Takes(torch.float32))
             module.register_forward_hook(_Gives(compute))
         elif module is not backbone:  # whose own tensors, tokens and positions, start the stream
             _cast(module, compute)
-    backbone.patch_embed.register_forward_pre_hook(_Takes(compute))
+    backbone.get_submodule("patch_embed").register_forward_pre_hook(_Takes(compute))
     for module in entrances(backbone):
         module.register_forward_hook(_Gives(stream))
-    backbone.compute_type = compute
-    return backbone  # type: ignore[no-any-return]
+    setattr(backbone, COMPUTE_TYPE, compute)
+    return backbone
 
 
 def original(weight: Tensor) -> Tensor:

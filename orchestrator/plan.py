@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from arc_train.methods import METHODS
 from arc_train.methods.counts import trained
 from arc_train.seeding import seed_of
 from arc_train.training import Halving
@@ -17,6 +18,8 @@ from orchestrator.store.result import Config, Study
 
 # float32: the weight, its gradient, two moments of AdamW.
 BYTES_PER_WEIGHT = 16
+# Most trials in a pack; those that train on features computed once cost next to nothing each.
+TRIALS_PER_PACK, HEADS_PER_PACK = 16, 64
 T = TypeVar("T")
 
 
@@ -125,8 +128,9 @@ def _even(things: Sequence[T], parts: int) -> Iterator[Sequence[T]]:
 
 def pack_size(spec: Spec, study: Study) -> int:
     """Most trials in a pack of this study: what the spec says, or what its memory allows."""
+    usual = HEADS_PER_PACK if METHODS[study.method].trains == "head" else TRIALS_PER_PACK
     needed = BYTES_PER_WEIGHT * max(1, trained(spec.backbone(study.backbone), study.method))
-    return max(1, min(spec.pack.size, int(spec.pack.memory * 1e9 / needed)))
+    return max(1, min(spec.pack.size or usual, int(spec.pack.memory * 1e9 / needed)))
 
 
 def halving(spec: Spec) -> Halving | None:

@@ -7,6 +7,7 @@ lies in the sweep folder, so it makes no difference who died: the worker, its no
 import functools
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,11 +20,13 @@ from torch import nn
 from arc_train import backbones
 from arc_train.backbones import Backbone
 from arc_train.errors import InputError
+from arc_train.feed import Images
 from arc_train.pack import Member
+from arc_train.precision import compute_type, set_precision
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, final_data, search_data
-from arc_train.training import Images, Outcome, PackRun, Recipe
+from arc_train.training import Outcome, PackRun, Recipe
 from orchestrator.cluster.provenance import code_version, device_name, package_versions
 from orchestrator.cluster.report import PackReport
 from orchestrator.plan import halving
@@ -130,12 +133,17 @@ class RunningPack:
         self._reported = 0  # epochs
         self._saved_at, self._save_cost = time.monotonic(), 0.0
         if (saved := folder.load_checkpoint(plan.id)) is not None:
-            content = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
-            self.run.load_state_dict(content)
-            tested = content.get("tested", {})
-            self._tested |= {
-                trial: [MeterRow(*row) for row in rows] for trial, rows in tested.items()
-            }
+            self._continue(torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True))
+
+    def _continue(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where a checkpoint was taken; one of an earlier version is left aside."""
+        try:
+            self.run.load_state_dict(checkpoint)
+        except ValueError as error:
+            print(f"arc-sweep: pack {self.plan.id} starts anew: {error}", file=sys.stderr)
+            return
+        tested = checkpoint.get("tested", {})
+        self._tested |= {trial: [MeterRow(*row) for row in rows] for trial, rows in tested.items()}
 
     def advance(self, seconds: float) -> PackReport:
         """Run epochs for about `seconds`."""
@@ -214,6 +222,9 @@ class RunningPack:
             code=code_version(),
             packages=package_versions(),
             device=device_name(self.run.pack.device),
+            execution=outcome.execution,
+            images_per_second=round(outcome.images_per_second, 1),
+            peak_memory=outcome.peak_memory,
             test_curve=tuple(tested) if metered else None,
         )
         self.folder.write_result(result)
@@ -252,7 +263,7 @@ def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
     """The backbone, kept in memory between the packs of this process; one at a time."""
     if backbone not in _held:
         _held.clear()
-        _held[backbone] = backbones.build(backbone).to(device)
+        _held[backbone] = set_precision(backbones.build(backbone).to(device), compute_type(device))
     return _held[backbone]
 
 

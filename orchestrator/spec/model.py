@@ -96,13 +96,14 @@ class DataSpec(_Part):
 class PackSpec(_Part):
     """How large packs are.
 
-    size: the most trials in one pack. chunk: how many of them are fused at a time. memory: the GB
-    that a pack's trained weights, gradients and optimiser state may take, which limits packs of
-    methods that train much (full, partial).
+    size: the most trials in one pack; by default 64 of methods that train on features computed
+    once (linear, mlp), else 16. chunk: how many of them are fused at a time; by default as many as
+    memory holds. memory: the GB that a pack's trained weights, gradients and optimiser state may
+    take, which limits packs of methods that train much (full, partial).
     """
 
-    size: int = Field(16, ge=1)
-    chunk: int = Field(8, ge=1)
+    size: int | None = Field(None, ge=1)
+    chunk: int | None = Field(None, ge=1)
     memory: float = Field(8, gt=0)
 
 

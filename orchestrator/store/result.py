@@ -104,7 +104,10 @@ class Result(TrialInfo):
     """How a trial ended.
 
     Accuracies in percent, losses as means over images, seconds of its worker. note: why it ended
-    early. test_curve: of finals under the leak meter, a row for each epoch.
+    early. execution: how training steps ran: eager, compiled or graph. images_per_second: trained
+    on, in the trial's share of its pack's time. peak_memory: of the pack on its GPU, in bytes.
+    test_curve: of finals under the leak meter, a row for each epoch. What files of version 1 lack
+    is None.
     """
 
     epochs_run: int
@@ -121,6 +124,9 @@ class Result(TrialInfo):
     code: CodeInfo
     packages: Mapping[str, str]
     device: str | None
+    execution: str | None = None
+    images_per_second: float | None = None
+    peak_memory: int | None = None
     test_curve: TestCurve | None = None
     version: int = field(default=VERSION)
 

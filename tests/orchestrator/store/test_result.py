@@ -97,6 +97,7 @@ def test_the_file_has_the_documented_keys_in_a_fixed_order() -> None:
         *("version", "id", "kind", "backbone", "method", "task", "config", "seed", "epochs_run"),
         *("status", "note", "val_accuracy", "val_loss", "test_accuracy", "trainable_params"),
         *("adapter_params", "curve", "seconds", "data", "code", "packages", "device"),
+        *("execution", "images_per_second", "peak_memory"),
     ]
     assert content["version"] == VERSION == 2
     assert content["curve"] == [[1, 2.5, None, None]]
