@@ -62,7 +62,7 @@ def step(trials: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int, float]
     )
     with torch.device("meta"):
         backbone = timm.create_model("vit_base_patch16_224").eval().requires_grad_(False)
-    pack = Pack(backbone, "arc", 100, members(trials))
+    pack = Pack(backbone, "arc", 100, members(trials), chunk=trials)
     pack.rows = pack.rows.to("meta")
     schedule = pack.schedule([1.0])
     images = torch.empty(BATCH, 3, 224, 224, device="meta")
