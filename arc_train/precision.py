@@ -1,4 +1,4 @@
-"""Precision, written out: what is computed in which type. Nothing is left to autocast.
+"""Precision, written out: what is computed in which type. Nothing is cast behind the model's back.
 
 Frozen weights have the compute type (bfloat16 on a GPU, else float32). Norms compute in float32
 whatever they get, and hand on the compute type. The residual stream has a type of its own. Trained

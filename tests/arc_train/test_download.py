@@ -208,7 +208,7 @@ parts = st.sampled_from(["..", ".", "", "kitti", "a", "images", "x.txt", "C:", "
 names = st.lists(parts, min_size=1, max_size=6).map("/".join).filter(bool)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(names, st.binary(max_size=9), min_size=1, max_size=4))
 def test_no_entry_leaves_the_root_whatever_its_name(entries: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as outside:

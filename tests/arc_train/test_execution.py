@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+import arc_train
 from arc_train.execution import Stepper
 from arc_train.pack import Member, Pack
 
@@ -87,6 +89,13 @@ def test_a_step_makes_few_calls_and_as_many_for_two_trials_as_for_sixteen(
     assert many / 16 <= 56
     assert backwards == 12, "attention's backward pass runs once for each block"
     assert abs(flops - 1) < 0.02, "frozen weights get no gradient"
+
+
+def test_the_trial_dimension_and_the_types_are_written_out() -> None:
+    sources = Path(arc_train.__file__).parent.rglob("*.py")
+    words = ("functorch", "torch.func", "vmap", "autocast")
+    found = [(path.name, word) for path in sources for word in words if word in path.read_text()]
+    assert found == []
 
 
 @pytest.fixture(scope="module")

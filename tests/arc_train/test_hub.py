@@ -139,7 +139,7 @@ def test_splits_cut_from_one_share_no_image(tmp_path: Path) -> None:
     assert len(set().union(*rows.values())) == count
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 60))
 def test_a_stratified_draw_is_as_even_as_the_counts_allow(labels: list[int], count: int) -> None:
     found = np.array(labels)

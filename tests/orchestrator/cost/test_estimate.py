@@ -68,7 +68,7 @@ def test_the_study_named_as_longest_is_the_one_with_most_to_do() -> None:
     assert found.money is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(1, 20),
     st.integers(1, 6),

@@ -4,7 +4,7 @@ import random
 from dataclasses import asdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.cost.estimate import operations
@@ -37,7 +37,6 @@ def seconds(one: Spec, plan: PackPlan) -> float:
     return COST[plan.study.method] * operations(one, plan.study, found)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(0, 14), st.integers(1, 3))
 def test_one_worker_after_any_number_of_packs(trials: int, after: int, size: int) -> None:
     one = spec(

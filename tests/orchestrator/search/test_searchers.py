@@ -33,7 +33,7 @@ def distance(configs: list[Config], best: float = -2.0) -> float:
 
 
 @pytest.mark.parametrize("algorithm", ["portfolio", "random", "tpe"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     space=st.fixed_dictionaries(DIMENSIONS),
     seed=st.integers(0, 2**64),

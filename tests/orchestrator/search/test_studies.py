@@ -111,7 +111,7 @@ def test_finals_wait_for_the_whole_search_of_their_own_study_only(tmp_path: Path
 
 
 @pytest.mark.parametrize("algorithm", ["random", "portfolio", "tpe"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(draws=st.randoms(use_true_random=False), size=st.integers(1, 6))
 def test_a_driver_forgotten_at_any_point_loses_and_doubles_nothing(
     tmp_path_factory: Any, algorithm: str, draws: random.Random, size: int
