@@ -106,14 +106,14 @@ def _write_folded(
         arguments["qkv_bias"] = True
     configuration = {
         "architecture": backbone.model.split(".")[0],
-        "num_classes": adapted.head.out_features,
-        "num_features": adapted.head.in_features,
+        "num_classes": task.classes,
+        "num_features": model.num_features,
         "model_args": arguments,
         "pretrained_cfg": {
             **transform(task, backbones.input_size(model)).timm(),
             "mean": mean,
             "std": std,
-            "num_classes": adapted.head.out_features,
+            "num_classes": task.classes,
             "first_conv": model.pretrained_cfg.get("first_conv"),  # type: ignore[union-attr, operator]
             "classifier": model.pretrained_cfg.get("classifier"),  # type: ignore[union-attr, operator]
         },

@@ -4,8 +4,12 @@ import os
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)  # Ray's workers need the cores too; threads that spin would starve them
+
+settings.register_profile("arc-sweep", deadline=None)
+settings.load_profile("arc-sweep")
 
 # What Ray gives its own parts to start: on a busy machine its defaults are too short.
 for limit in ("worker_register_timeout_seconds", "raylet_start_wait_time_s"):
