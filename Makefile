@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test fast slow chaos lint clean
+.PHONY: quickstart test fast slow sweeps clusters chaos lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,8 +20,15 @@ test: $(VENV)/installed
 fast: $(VENV)/installed
 	$(BIN)/pytest -m 'not slow' -n 2
 
+# Side by side: sweeps on the cluster that they share, and tests that have clusters of their own.
 slow: $(VENV)/installed
-	$(BIN)/pytest -m slow -n 2 --dist loadgroup
+	$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync sweeps clusters
+
+sweeps: $(VENV)/installed
+	$(BIN)/pytest -m slow tests/orchestrator/test_*.py
+
+clusters: $(VENV)/installed
+	$(BIN)/pytest -m slow --ignore-glob='tests/orchestrator/test_*.py'
 
 chaos: $(VENV)/installed
 	$(BIN)/pytest -m chaos -rs

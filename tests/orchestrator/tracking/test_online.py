@@ -189,7 +189,6 @@ def test_finals_carry_what_they_learned(server: WandbServer, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("on_cluster")
 def test_a_finished_sweep_can_be_sent_later_with_its_leaderboard(
     server: WandbServer,
     tmp_path: Path,
