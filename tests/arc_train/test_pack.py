@@ -7,7 +7,7 @@ import torch
 from timm.models import SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
-from arc_train import adapt, adapter_state, load_adapter
+from arc_train import adapt, adapter_state, load_adapter, memory
 from arc_train.adaptation import trainable
 from arc_train.methods import METHODS
 from arc_train.pack import Member, Pack
@@ -294,3 +294,29 @@ def test_running_out_of_memory_halves_the_chunk_and_carries_on(
         got = train(pack, images, labels, (step + 1) / 10)
     assert pack.chunk == 1
     assert (got - expected[-1]).abs().max() < 1e-4
+
+
+def test_a_chunk_is_as_many_trials_as_memory_holds(
+    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = members("arc", dropout=0.2)
+    expected = losses(backbone, "arc", trials, steps=5)
+    (images, labels), *_ = batches(1)
+    found = []
+    for room in (1, 10**9):
+        monkeypatch.setattr(memory, "CPU_BYTES", room)
+        pack = Pack(backbone, "arc", 4, trials)
+        first = train(pack, images, labels, 0.1)
+        found.append(pack.chunk)
+        order = [[member.id for member in pack.members].index(trial.id) for trial in trials]
+        assert (first[order] - expected[0]).abs().max() < 1e-5, "measuring changes nothing"
+    assert found == [1, 3]
+
+
+def test_a_checkpoint_of_another_layout_is_refused_whole(backbone: nn.Module) -> None:
+    pack = Pack(backbone, "arc", 4, members("arc"))
+    before = pack.rows.clone()
+    state = {name: value for name, value in pack.state_dict().items() if name != "layout"}
+    with pytest.raises(ValueError, match="laid out otherwise"):
+        pack.load_state_dict({**state, "rows": before + 1})
+    assert torch.equal(pack.rows, before)

@@ -250,3 +250,26 @@ def test_rungs_lie_before_the_end_a_factor_apart(epochs: int, first: int, eta: i
     assert all(rung < epochs for rung in rungs)
     assert all(b == a * eta for a, b in pairwise(rungs))
     assert (rungs[:1] == [first]) == (first < epochs)
+
+
+def test_an_evaluation_that_runs_out_of_memory_leaves_the_training_chunk_alone(
+    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = members([1e-2, 3e-3], rank=4, dropout=0.0)
+    calm = finish(start(backbone, trials))
+    run = start(backbone, trials)
+    logits, sizes = run.pack.logits, []
+
+    def limited(inputs: torch.Tensor, frozen: bool = False) -> torch.Tensor:
+        sizes.append(len(inputs))
+        if len(inputs) > 8:
+            raise torch.OutOfMemoryError("pretend")
+        return logits(inputs, frozen)
+
+    monkeypatch.setattr(run.pack, "logits", limited)
+    outcomes = finish(run)
+    assert max(sizes) > 8 >= min(sizes)
+    assert run.pack.chunk == 16
+    for trial, outcome in calm.items():
+        assert outcomes[trial].val_loss == pytest.approx(outcome.val_loss, abs=1e-6)
+        assert outcomes[trial].val_accuracy == outcome.val_accuracy
