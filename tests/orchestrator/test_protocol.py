@@ -110,10 +110,11 @@ def honest(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 
 def determined(result: Result) -> dict[str, Any]:
-    """All of a result but what names it and how long it took."""
+    """All of a result but what names it and what it cost."""
     content = plain_result(result)
     data = {**content["data"], "fingerprint": None}
-    return {**content, "id": None, "seconds": None, "data": data}
+    cost = dict.fromkeys(("seconds", "images_per_second", "peak_memory"))
+    return {**content, **cost, "id": None, "data": data}
 
 
 def test_other_test_labels_change_no_search_and_no_choice(
