@@ -64,7 +64,8 @@ def _estimate(
         if options.price is not None:
             raise InputError("--price needs --gpu or --measured: what costs so much an hour?")
         return None
-    from orchestrator.cost.estimate import assumed, estimate, measured  # counts with torch
+    from orchestrator.cost.estimate import estimate  # counts with torch
+    from orchestrator.cost.rates import assumed, measured
 
     rates = measured(options.measured) if options.measured else assumed(options.gpu)
     return estimate(spec, sizes, rates, options.price)

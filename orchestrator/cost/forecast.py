@@ -8,7 +8,7 @@ tenth of the work done the forecast is noted, and at the end compared with what 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.cost.estimate import operations
+from orchestrator.cost.operations import operations
 from orchestrator.cost.work import Work, pack_work, work
 from orchestrator.plan import budget, studies
 from orchestrator.spec import Spec

@@ -62,32 +62,61 @@ def published_cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cos
 
 
 @dataclass(frozen=True)
-class Work:
-    """One pack: its trials, their epochs, and images that pass through them, at most."""
+class Stretch:
+    """Epochs that so many trials of a pack train side by side."""
 
-    trials: int
+    alive: int
     epochs: int
-    trained: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pack, at most.
+
+    stretches: one after the other, from its start to its end. images: what a trial trains on in an
+    epoch. validated, tested: images that pass through trials for that. shared: whether all trials
+    see the same batches.
+    """
+
+    stretches: tuple[Stretch, ...]
+    images: int
     validated: int
     tested: int
+    shared: bool = False
+
+    @property
+    def trials(self) -> int:
+        """Those that it starts with."""
+        return self.stretches[0].alive
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of single trials."""
+        return sum(part.alive * part.epochs for part in self.stretches)
+
+    @property
+    def trained(self) -> int:
+        """Images that pass through trials in training."""
+        return self.epochs * self.images
 
 
 def pack_work(spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int]) -> Work:
     """What a pack of so many trials does at most; kind: search, revalidate or final."""
     train, val, test = sizes
     epochs, rungs = spec.training.epochs, halving(spec)
+    whole = (Stretch(trials, epochs),)
     if kind == "final":
         refit = train + (val if spec.protocol.final_on == "train+val" else 0)
         tests = epochs if spec.protocol.leak_meter else 1
-        return Work(trials, trials * epochs, trials * epochs * refit, 0, trials * tests * test)
+        return Work(whole, refit, 0, trials * tests * test)
     if kind == "revalidate" or rungs is None:
-        return Work(trials, trials * epochs, trials * epochs * train, trials * val, 0)
-    alive, epoch, run, validated = trials, 0, 0, 0
+        return Work(whole, train, trials * val, 0, shared=kind == "search")
+    stretches, alive, epoch = [], trials, 0
     for rung in [*rungs.rungs(epochs), epochs]:
-        run += alive * (rung - epoch)
-        validated += alive * val
+        stretches.append(Stretch(alive, rung - epoch))
         alive, epoch = max(1, alive // rungs.eta), rung
-    return Work(trials, run, run * train, validated, 0)
+    validated = sum(part.alive for part in stretches) * val
+    return Work(tuple(stretches), train, validated, 0, shared=True)
 
 
 def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Work]]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cost.estimate import operations
 from orchestrator.cost.forecast import Forecast
+from orchestrator.cost.operations import operations
 from orchestrator.cost.work import pack_work
 from orchestrator.plan import pack, split, studies
 from orchestrator.spec import Spec
