@@ -1,9 +1,10 @@
 """Dropout whose mask is a function of (seed, place, row, column), not of a generator's state.
 
 Each trial of a pack has its own seed and rate, so a trial drops the same units alone, in any pack,
-in any chunk, at any padded width, and after a resume. The mask is an integer hash: a row's key
-(seed and row, computed once a step) and a column's key (place and column, computed once) are
-combined by xor and mixed once more for each element. All arithmetic is int32 and wraps around.
+in any chunk, at any padded width, and after a resume. A row's key is an odd hash of seed and
+row, computed once a step; a column's key is one of place and column, computed once. An element's
+bits are their product: for any two columns the rows' products fill the square evenly, as those of a
+multiplicative generator do. All arithmetic is int32 and wraps around.
 """
 
 import torch
@@ -17,8 +18,13 @@ _ROWS, _PLACES = 0x9E3779B1 - 2**32, 0x85EBCA6B - 2**32
 def _mix(x: Tensor) -> Tensor:
     """An integer hash: two rounds of shift, xor and multiplication. Works in place."""
     for multiplier in _MULTIPLIERS:
-        x = x.bitwise_xor_(x >> 16).mul_(multiplier)
-    return x.bitwise_xor_(x >> 15)
+        x = _fold(x, 16).mul_(multiplier)
+    return _fold(x, 15)
+
+
+def _fold(x: Tensor, bits: int) -> Tensor:
+    """x xor its upper bits, shifted down; masked, since int32 drags its sign along."""
+    return x.bitwise_xor_((x >> bits) & (2 ** (32 - bits) - 1))
 
 
 class Noise:
@@ -59,7 +65,7 @@ class Noise:
     def _keys(self, count: int) -> Tensor:
         seeds = self._current()
         rows = torch.arange(count, dtype=torch.int32, device=seeds.device) * _ROWS
-        return _mix(seeds[:, None] + rows)[:, :, None]
+        return (_mix(seeds[:, None] + rows) | 1)[:, :, None]
 
 
 class SeededDropout(nn.Module):
@@ -92,8 +98,7 @@ class SeededDropout(nn.Module):
         """x [T, rows, C] -> [T, rows, C]."""
         if not (self.training and self.active):
             return x
-        bits = (self.noise.rows(x.shape[1]) ^ self._column_keys(x)).mul_(_MULTIPLIERS[0])
-        bits = bits.bitwise_xor_(bits >> 15).mul_(_MULTIPLIERS[1])
+        bits = self.noise.rows(x.shape[1]) * self._column_keys(x)
         keep = bits >= self.threshold[:, None, None]
         return x * (keep * self.scale.to(x.dtype)[:, None, None])
 
@@ -102,7 +107,7 @@ class SeededDropout(nn.Module):
         if len(self._columns) == x.shape[-1] and self._columns.device == x.device:
             return self._columns
         columns = torch.arange(x.shape[-1], dtype=torch.int32, device=x.device)
-        keys = _mix(_mix(columns + self.place * _PLACES) + columns)
+        keys = _mix(_mix(columns + self.place * _PLACES) + columns) | 1
         if not torch.compiler.is_compiling():
             self._columns = keys
         return keys
