@@ -19,6 +19,8 @@ Execution = Literal["eager", "compiled", "graph"]
 # Trials up to which launches cost more than the arithmetic (measured: benchmarks/results.md).
 FEW = 4
 WARM_UP = 3
+RECOMPILE_LIMIT = 256
+DISTURBANCE = 0.02
 # Relative difference of gradients, by whether rounding is that of bfloat16.
 TOLERANCE = {torch.bfloat16: 5e-2, torch.float32: 1e-3, torch.float64: 1e-9}
 
@@ -41,19 +43,24 @@ class Stepper:
         self.used: Execution = "eager"
         self.problem: str | None = None
         self._steps: dict[tuple[object, ...], Step] = {}
-        self._alive = 0
+        self._rows: Tensor | None = None
         self._pool: Any = None
 
     def __call__(self, inputs: Tensor, labels: Tensor, clock: Tensor, seeds: Tensor) -> Tensor:
         """As `Pack.train_step`."""
-        alive = len(self.pack.members)
-        if alive != self._alive:  # the rows moved: graphs of the old ones are of no use
+        if self.pack.rows is not self._rows:  # they moved: graphs of the old ones are of no use
             self._steps.clear()
-            self._alive = alive
-        key = (inputs.shape, labels.shape, self.pack.chunk)
-        if key not in self._steps:
-            self._steps[key] = self._checked(inputs, labels, clock, seeds)
-        return self._steps[key](inputs, labels, clock, seeds)
+            self._pool = None  # a pool whose graphs are all gone can't be captured into again
+            self._rows = self.pack.rows
+        step = self._steps.get(self._key(inputs, labels))
+        if step is None:
+            step = self._checked(inputs, labels, clock, seeds)
+            # Only now: the first step of all chooses the chunk.
+            self._steps[self._key(inputs, labels)] = step
+        return step(inputs, labels, clock, seeds)
+
+    def _key(self, inputs: Tensor, labels: Tensor) -> tuple[object, ...]:
+        return inputs.shape, labels.shape, self.pack.chunk
 
     def _kind(self) -> Execution:
         if self.problem is not None or self.pack.method.in_place or self.frozen:
@@ -71,22 +78,26 @@ class Stepper:
             self.used = kind
             return self._eager
         before = self.pack.snapshot()
+        self._disturb()
+        start = self.pack.snapshot()
         expected = self._eager(*batch), self.pack.optimizer.m.clone()
-        self.pack.restore(before)
+        self.pack.restore(start)
         try:
             step = self._compiled() if kind == "compiled" else self._graph(*batch)
-            self.pack.restore(before)
+            self.pack.restore(start)
             found = step(*batch), self.pack.optimizer.m
             self.problem = self._difference(expected, found)
         except Exception as error:  # a compiler or a driver fails in ways of its own
             self.problem = f"{kind}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         self.pack.restore(before)
         self.used = kind if self.problem is None else "eager"
-        if self.problem is None:
-            return step
-        for block in blocks(self.pack.model.backbone):
-            block._compiled_call_impl = None
-        return self._eager
+        return step if self.problem is None else self._eager
+
+    def _disturb(self) -> None:
+        """Add a little to all that is trained: through a head of zeros no gradient would pass."""
+        rows = self.pack.rows
+        draws = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
+        rows.add_(draws.to(rows), alpha=DISTURBANCE)
 
     def _difference(
         self, expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]
@@ -105,11 +116,32 @@ class Stepper:
         return self.pack.train_step(inputs, labels, clock, seeds, self.frozen)
 
     def _compiled(self) -> Step:
-        """One block is compiled, and its code serves all blocks that are alike."""
+        """One block is compiled, and its code serves all blocks that are alike.
+
+        Evaluations, whose shapes are others, run the blocks as they are.
+        """
+        from torch._dynamo import config
+
+        # A worker's packs differ in shapes, and a Swin's blocks do: each gets code of its own.
+        # Beyond the limit dynamo would go on eagerly without a word.
+        config.recompile_limit = RECOMPILE_LIMIT
+        config.fail_on_recompile_limit_hit = True
+        compiled = []
         for block in blocks(self.pack.model.backbone):
-            if block._compiled_call_impl is None:
-                block.compile()
-        return self._eager
+            block.compile()
+            compiled.append((block, block._compiled_call_impl))
+            block._compiled_call_impl = None
+
+        def step(*batch: Tensor) -> Tensor:
+            for block, call in compiled:
+                block._compiled_call_impl = call
+            try:
+                return self._eager(*batch)
+            finally:
+                for block, _ in compiled:
+                    block._compiled_call_impl = None
+
+        return step
 
     def _graph(self, *batch: Tensor) -> Step:
         """The whole step, captured on static buffers."""

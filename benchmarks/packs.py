@@ -9,62 +9,23 @@ a plain matrix product on the same device, which no training step can exceed.
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
+from measure import CLASSES, matmul_rate, members, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from arc_train import backbones
 from arc_train.backbones import ARC_PICO, Backbone
-from arc_train.methods import METHODS
-from arc_train.pack import Member, Pack
+from arc_train.pack import Pack
 
-CLASSES = 100
-DEFAULT = ("linear", "arc", "lora", "vpt_deep", "adapter")
-
-
-def members(method: str, trials: int) -> list[Member]:
-    """Trials of mixed ranks and learning rates."""
-    config = {"lr": 1e-3, "weight_decay": 0.01}
-    return [
-        Member(
-            str(i), config | ({"rank": (10, 25, 50)[i % 3]} if METHODS[method].ranked else {}), i
-        )
-        for i in range(trials)
-    ]
-
-
-def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Of one call, everything it started on the device included."""
-    _wait(device)
-    begin = time.perf_counter()
-    step()
-    _wait(device)
-    return time.perf_counter() - begin
-
-
-def matmul_rate(device: torch.device) -> float:
-    """FLOP/s of a plain product of large square matrices, in the precision of training."""
-    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-    size = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-    times = [seconds(lambda: a @ b, device) for _ in range(10)]
-    return 2 * size**3 / min(times)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+METHODS = ("linear", "arc", "lora", "vpt_deep", "adapter")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default=ARC_PICO.name, help="arc_pico or a timm name")
-    parser.add_argument(
-        "--methods", nargs="+", default=["linear", "arc", "lora", "vpt_deep", "adapter"]
-    )
+    parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
