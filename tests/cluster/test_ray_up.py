@@ -129,7 +129,8 @@ def test_a_sweep_submitted_to_a_cluster_survives_the_loss_of_a_machine(cluster: 
 
     sweep = cluster.start(submit)
     wait_until(lambda: list(cluster.folder.glob("spec.yaml")), sweep)
-    follower = cluster.start(f"echo $$ > /shared/follower; exec {submit}")
+    heed = "env --default-signal=INT"  # a shell may have started us deaf to Ctrl-C
+    follower = cluster.start(f"echo $$ > /shared/follower; exec {heed} {submit}")
     wait_until(lambda: len(cluster.gate.held()) == 3, sweep)
     held = {pack.host: pack.pack for pack in cluster.gate.held()}
     assert held.keys() == {f"host{machine}" for machine in (HEAD, *WORKERS)}
