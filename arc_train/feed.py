@@ -54,6 +54,7 @@ class Feed:
     Args:
         frozen: what a method computes below its first trained layer, images -> tensor, or None if
             that is not worth keeping.
+        again: whether the split is shown more than once, so that it pays to keep that.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Feed:
         prepare: Images,
         batch_size: int,
         frozen: Callable[[Tensor], Tensor] | None,
+        again: bool = True,
     ) -> None:
         self.split = split
         self.steps = math.ceil(len(split) / batch_size)
@@ -69,7 +71,7 @@ class Feed:
         self._frozen = frozen
         self._labels = split.labels.to(prepare.device)
         self._take = _source(split, prepare.device)
-        self._keeps = frozen is not None and not split.cropped
+        self._keeps = again and frozen is not None and not split.cropped
         self._kept: Tensor | None = None
 
     def epoch(self, epoch: int, orders: Sequence[int]) -> Iterator[Batch]:
@@ -98,10 +100,15 @@ class Feed:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All of the split once, in order, shared by the trials; crops from the middle."""
+        kept = self._keep()
         for index in torch.split(torch.arange(len(self.split)), batch_size):
-            inputs = self._prepare(self._take(index[None], None))[0]
-            labels = self._labels[index.to(self._prepare.device)]
-            yield Batch(self._frozen(inputs) if self._frozen else inputs, labels)
+            inputs = self._computed(index) if kept is None else kept[index.to(kept.device)]
+            yield Batch(inputs, self._labels[index.to(self._prepare.device)])
+
+    def _computed(self, index: Tensor) -> Tensor:
+        """The inputs of some images [B], in order."""
+        inputs = self._prepare(self._take(index[None], None))[0]
+        return self._frozen(inputs) if self._frozen else inputs
 
     def _draw(self, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         """An epoch's order [N] and, in that order, where each image is cropped [N, 3]."""
@@ -114,10 +121,11 @@ class Feed:
     def _keep(self) -> Tensor | None:
         """What is kept of all images [N, ...], computed at the first call; None if nothing is."""
         if self._keeps and self._kept is None:
-            first = next(self.in_order(1)).inputs
-            self._keeps = first.nbytes * len(self.split) <= HELD
+            every = torch.arange(len(self.split))
+            self._keeps = self._computed(every[:1]).nbytes * len(self.split) <= HELD
             if self._keeps:
-                self._kept = torch.cat([batch.inputs for batch in self.in_order(EVAL_BATCH)])
+                parts = torch.split(every, EVAL_BATCH)
+                self._kept = torch.cat([self._computed(index) for index in parts])
         return self._kept
 
 

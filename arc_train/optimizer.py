@@ -12,23 +12,27 @@ EPS = 1e-8
 
 
 @dataclass(frozen=True)
-class Clock:
-    """What changes from step to step, computed on the host ahead of time.
+class Schedule:
+    """What some consecutive steps need beside their batches, a row for each, on the device.
 
-    values: float64 [steps, 4]: the schedule's factor on each lr, the two bias corrections, and the
-        number of the step.
+    clocks: float64 [S, 4], see `clocks`. seeds: of dropout, int32 [S, T].
     """
 
-    values: Tensor
+    clocks: Tensor
+    seeds: Tensor
 
-    @staticmethod
-    def of(lr_scales: Sequence[float], first_step: int, device: torch.device) -> "Clock":
-        """The clock of some consecutive steps; steps count from 1."""
-        rows = [
-            [scale, *(1 - beta**step for beta in BETAS), step]
-            for step, scale in enumerate(lr_scales, start=first_step)
-        ]
-        return Clock(torch.tensor(rows, dtype=torch.float64).to(device))
+
+def clocks(lr_scales: Sequence[float], first_step: int) -> Tensor:
+    """What changes from step to step, ahead of time, in double precision; steps count from 1.
+
+    Returns:
+        [S, 4]: the schedule's factor on each lr, both bias corrections, the number of the step.
+    """
+    rows = [
+        [scale, *(1 - beta**step for beta in BETAS), step]
+        for step, scale in enumerate(lr_scales, start=first_step)
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 class AdamW:
@@ -58,7 +62,7 @@ class AdamW:
     def step(self, rows: Tensor, gradients: Tensor, losses: Tensor, clock: Tensor) -> None:
         """Update rows in place.
 
-        gradients: [T, P]. losses: [T], before the step. clock: [4], a row of `Clock.values`.
+        gradients: [T, P]. losses: [T], before the step. clock: [4], a row of `clocks`.
         """
         norms = gradients.norm(dim=1, keepdim=True)
         both = norms[:, 0] + losses

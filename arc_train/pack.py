@@ -20,7 +20,7 @@ from arc_train.adaptation import Adapted, adapt
 from arc_train.dropout import SeededDropout
 from arc_train.memory import trials_that_fit
 from arc_train.methods import METHODS
-from arc_train.optimizer import AdamW, Clock
+from arc_train.optimizer import AdamW, Schedule, clocks
 from arc_train.precision import type_of
 from arc_train.seeding import seed_of
 from arc_train.trained import count, state_of
@@ -169,7 +169,7 @@ class Pack:
         self.members = [self.members[i] for i in indices]
         self.true_shapes = [self.true_shapes[i] for i in indices]
 
-    def schedule(self, lr_scales: Sequence[float]) -> "Schedule":
+    def schedule(self, lr_scales: Sequence[float]) -> Schedule:
         """What the next steps need beside their batches, on the device."""
         steps = range(self.step, self.step + len(lr_scales))
         seeds = [
@@ -177,7 +177,7 @@ class Pack:
             for step in steps
         ]
         return Schedule(
-            Clock.of(lr_scales, self.step + 1, self.device).values,
+            clocks(lr_scales, self.step + 1).to(self.device),
             torch.tensor(seeds, dtype=torch.int32).to(self.device),
         )
 
@@ -346,14 +346,6 @@ class Pack:
         self.rows = state["rows"].to(self.rows)
         self.optimizer.load_state_dict({name: state[name] for name in ("m", "v")})
         self.step = state["step"]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Some consecutive steps: clocks float64 [S, 4], dropout seeds int32 [S, T]."""
-
-    clocks: Tensor
-    seeds: Tensor
 
 
 def _largest(shapes: Sequence[torch.Size]) -> torch.Size:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from arc_train.structure import entrances
 
-# Measured (benchmarks/precision.py): see docs/packs.md.
+# Chosen by benchmarks/precision.py: in bfloat16 logits move further than under torch's casting.
 STREAM = torch.float32
 # Names of attributes: of a cast weight, as it was; of a backbone, the type it was set to.
 ORIGINAL, COMPUTE_TYPE = "original", "compute_type"

@@ -131,9 +131,9 @@ class PackRun:
         if self.pack.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.pack.device)
 
-    def _feed(self, split: Split, prepare: Images) -> Feed:
+    def _feed(self, split: Split, prepare: Images, again: bool = True) -> Feed:
         frozen = self._below if self._frozen else None
-        return Feed(split, prepare, self.recipe.batch_size, frozen)
+        return Feed(split, prepare, self.recipe.batch_size, frozen, again)
 
     @torch.no_grad()
     def _below(self, images: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class PackRun:
 
     def test(self, split: Split) -> list[tuple[float, float]]:
         """(loss, accuracy in percent) of each remaining trial on a split."""
-        return self._evaluate(self._feed(split, self._prepare))
+        return self._evaluate(self._feed(split, self._prepare, again=False))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, as tensors and plain values."""
