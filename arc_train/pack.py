@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from arc_train.adaptation import Adapted, adapt
 from arc_train.dropout import SeededDropout
+from arc_train.layout import Layout
 from arc_train.memory import trials_that_fit
 from arc_train.methods import METHODS
 from arc_train.optimizer import AdamW, Schedule, clocks
@@ -70,13 +71,8 @@ class Pack:
         models = [self._alone(backbone, method, num_classes, member) for member in self.members]
         states = [state_of(model.trained) for model in models]
         self.model = self._widest(backbone, method, num_classes, models)
-        padded = state_of(self.model.trained)
-        self.shapes = {
-            name: _largest([state[name].shape for state in (padded, *states)]) for name in padded
-        }
-        self.true_shapes = [{name: p.shape for name, p in state.items()} for state in states]
-        self._sizes = [shape.numel() for shape in self.shapes.values()]
-        self.rows = torch.stack([self._flatten(state) for state in states]).to(self.device)
+        self.layout = Layout(states, state_of(self.model.trained))
+        self.rows = self.layout.rows(states).to(self.device)
         self._places = self.model.trained.places(self.model)
         self.compute_type = type_of(backbone)
         self._ones = torch.ones(len(members), dtype=self.rows.dtype, device=self.device)
@@ -111,13 +107,7 @@ class Pack:
         lr, decay = (
             [float(member.config.get(key, 0.0)) for member in self.members] for key in OPTIMISER
         )
-        decayed = torch.ones(1)
-        if not self.method.decays_vectors:
-            parts = [
-                torch.full((shape.numel(),), float(len(shape) > 1))
-                for shape in self.shapes.values()
-            ]
-            decayed = torch.cat(parts)
+        decayed = torch.ones(1) if self.method.decays_vectors else 1 - self.layout.vectors()
         return AdamW(self.rows, lr, decay, decayed, clip)
 
     def _gather_constants(self, backbone: nn.Module, models: Sequence[Adapted]) -> None:
@@ -139,27 +129,15 @@ class Pack:
             if isinstance(module, SeededDropout):
                 module.active = any(model.get_submodule(name).active for model in models)
 
-    def _flatten(self, state: Mapping[str, Tensor]) -> Tensor:
-        parts = []
-        for name, shape in self.shapes.items():
-            tensor = state[name].detach()
-            pad = [p for a, b in zip(shape, tensor.shape, strict=True) for p in (a - b, 0)]
-            parts.append(F.pad(tensor, pad[::-1]).flatten())
-        row = torch.cat(parts)
-        return row if row.dtype == torch.float64 else row.float()
-
     def state(self, index: int) -> dict[str, Tensor]:
         """The trained tensors of one trial in the adapter format, at its own rank, on the CPU."""
-        parts = torch.split(self.rows[index], self._sizes)
-        state = {}
-        for (name, shape), part in zip(self.shapes.items(), parts, strict=True):
-            own = tuple(slice(size) for size in self.true_shapes[index][name])
-            state[name] = part.view(shape)[own].clone().cpu()
-        return state
+        cut = self.layout.cut(index)
+        views = self.layout.views(self.rows[index : index + 1])
+        return {name: view[0][cut[name]].clone().cpu() for name, view in views.items()}
 
     def trainable_params(self, index: int) -> tuple[int, int]:
         """Trained parameters of one trial: (with the head, without)."""
-        return count(self.true_shapes[index])
+        return count(self.layout.own[index])
 
     def keep(self, indices: Sequence[int]) -> None:
         """Drop all trials but these; the others cost nothing from now on."""
@@ -167,7 +145,7 @@ class Pack:
         self.rows, self._values = self.rows[index], self._values[index]
         self.optimizer.keep(index)
         self.members = [self.members[i] for i in indices]
-        self.true_shapes = [self.true_shapes[i] for i in indices]
+        self.layout.keep(indices)
 
     def schedule(self, lr_scales: Sequence[float]) -> Schedule:
         """What the next steps need beside their batches, on the device."""
@@ -260,20 +238,19 @@ class Pack:
 
     def _bind(self, chunk: slice, rows: Tensor) -> None:
         """Put views of some rows in the places of the model's trained tensors."""
-        # Trials of a chunk agree in what can't be padded, so they agree with its first.
-        cut = self.true_shapes[chunk.start] if self.method.unpadded else self.shapes
-        exact = torch.split(rows, self._sizes, dim=1)
+        exact = self.layout.views(rows)
         lowered = exact
         if rows.dtype != self.compute_type:
-            lowered = torch.split(rows.to(self.compute_type), self._sizes, dim=1)
-        for i, (name, shape) in enumerate(self.shapes.items()):
-            for module, attribute in self._places[name]:
-                part = (exact if isinstance(module, nn.LayerNorm) else lowered)[i]
-                tensor = part.view(len(rows), *shape)
+            lowered = self.layout.views(rows.to(self.compute_type))
+        # Trials of a chunk agree in what can't be padded, so they agree with its first.
+        cut = self.layout.cut(chunk.start) if self.method.unpadded else {}
+        for name, places in self._places.items():
+            for module, attribute in places:
+                tensor = (exact if isinstance(module, nn.LayerNorm) else lowered)[name]
                 if self.model.trained.in_place(name):
                     tensor = tensor[0]
-                elif cut[name] != shape:
-                    tensor = tensor[(slice(None), *(slice(size) for size in cut[name]))]
+                elif name in cut:
+                    tensor = tensor[(slice(None), *cut[name])]
                 module._parameters[attribute] = tensor  # type: ignore[assignment]
         for column, (module, attribute) in enumerate(self._constants):
             module._buffers[attribute] = self._values[chunk, column]
@@ -306,10 +283,6 @@ class Pack:
     def _group(self, member: Member) -> tuple[float, ...]:
         return tuple(float(member.config.get(name, 0.0)) for name in self.method.unpadded)
 
-    def _layout(self) -> list[list[Any]]:
-        """What the columns of a row are, in order."""
-        return [[name, list(shape)] for name, shape in self.shapes.items()]
-
     def snapshot(self) -> dict[str, Any]:
         """A copy of what a step changes."""
         state = {"rows": self.rows, **vars(self.optimizer)}
@@ -327,7 +300,7 @@ class Pack:
         """Everything that a resumed pack needs, as tensors and plain values."""
         return {
             "ids": [member.id for member in self.members],
-            "layout": self._layout(),
+            "layout": self.layout.columns(),
             "rows": self.rows,
             "step": self.step,
             **self.optimizer.state_dict(),
@@ -339,14 +312,10 @@ class Pack:
         Raises:
             ValueError: rows of another layout, as an earlier version wrote them.
         """
-        if state.get("layout") != self._layout():
+        if state.get("layout") != self.layout.columns():
             raise ValueError("a checkpoint whose rows are laid out otherwise")
         index = {member.id: i for i, member in enumerate(self.members)}
         self.keep([index[trial] for trial in state["ids"]])
         self.rows = state["rows"].to(self.rows)
         self.optimizer.load_state_dict({name: state[name] for name in ("m", "v")})
         self.step = state["step"]
-
-
-def _largest(shapes: Sequence[torch.Size]) -> torch.Size:
-    return torch.Size(map(max, zip(*shapes, strict=True)))

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from arc_train.methods import METHODS
 from arc_train.methods.counts import trained
+from arc_train.recipe import Halving
 from arc_train.seeding import seed_of
-from arc_train.training import Halving
 from orchestrator.search.searchers import LEARNING
 from orchestrator.search.space import size
 from orchestrator.spec import Spec

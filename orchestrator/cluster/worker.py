@@ -23,10 +23,11 @@ from arc_train.errors import InputError
 from arc_train.feed import Images
 from arc_train.pack import Member
 from arc_train.precision import compute_type, set_precision
+from arc_train.recipe import Recipe
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, final_data, search_data
-from arc_train.training import Outcome, PackRun, Recipe
+from arc_train.training import Outcome, PackRun
 from orchestrator.cluster.provenance import code_version, device_name, package_versions
 from orchestrator.cluster.report import PackReport
 from orchestrator.plan import halving

@@ -39,7 +39,7 @@ class SearchSpec(_Part):
 
 
 class TrainingSpec(_Part):
-    """The recipe of every trial (arc_train.training.Recipe)."""
+    """The recipe of every trial (arc_train.recipe.Recipe)."""
 
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(32, ge=1)

@@ -203,8 +203,7 @@ def test_padding_stays_exactly_zero(backbone: nn.Module) -> None:
     pack = Pack(backbone, "arc", 4, members("arc", dropout=0.1))
     for images, labels in batches(10):
         train(pack, images, labels, 1.0)
-    at = list(pack.shapes).index("arc.attn.down")
-    down = pack.rows[0].split(pack._sizes)[at].view(pack.shapes["arc.attn.down"])
+    down = pack.layout.views(pack.rows)["arc.attn.down"][0]
     assert down.shape == (24, 8)
     assert torch.count_nonzero(down[:, :2]) == 48
     assert torch.count_nonzero(down[:, 2:]) == 0

@@ -16,9 +16,10 @@ from torch import nn
 
 from arc_train.feed import Feed, Images
 from arc_train.pack import Member
+from arc_train.recipe import Halving, Recipe
 from arc_train.seeding import generator
 from arc_train.tasks.views import Split
-from arc_train.training import Halving, Outcome, PackRun, Recipe
+from arc_train.training import Outcome, PackRun
 
 HALF = (0.5, 0.5, 0.5)
 CLASSES = 3
