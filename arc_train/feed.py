@@ -9,6 +9,7 @@ host as it is needed.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,11 +33,14 @@ class Images:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [..., S, S, 3] -> float32 [..., 3, S, S], normalised."""
         pixels = images.to(self.device, non_blocking=True).movedim(-1, -3).float() / 255
-        mean, std = (
-            torch.tensor(values, device=self.device).view(3, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        return (pixels - mean) / std
+        mean, std = self._statistics
+        normalised: Tensor = (pixels - mean) / std
+        return normalised
+
+    @cached_property
+    def _statistics(self) -> Tensor:
+        """Mean and deviation [2, 3, 1, 1], sent to the device once."""
+        return torch.tensor((self.mean, self.std), device=self.device).view(2, 3, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,10 @@ class Feed:
         self._prepare, self._batch_size = prepare, batch_size
         self._frozen = frozen
         self._labels = split.labels.to(prepare.device)
-        self._take = _source(split, prepare.device)
+        held = prepare.device.type != "cpu" and split.nbytes <= HELD
+        # Where indices must lie: where the images do.
+        self._at = prepare.device if held else torch.device("cpu")
+        self._take = _held(split, prepare.device) if held else _from_host(split, prepare.device)
         self._keeps = again and frozen is not None and not split.cropped
         self._kept: Tensor | None = None
 
@@ -85,6 +92,8 @@ class Feed:
         places = torch.stack([drawn[seed][1] for seed in seeds]) if self.split.cropped else None
         shared = len(seeds) == 1
         on_device = index.to(self._prepare.device)
+        index = index.to(self._at)
+        places = None if places is None else places.to(self._at)
         for step in range(self.steps):
             here = slice(step * self._batch_size, (step + 1) * self._batch_size)
             labels = self._labels[on_device[:, here]]
@@ -107,7 +116,7 @@ class Feed:
 
     def _computed(self, index: Tensor) -> Tensor:
         """The inputs of some images [B], in order."""
-        inputs = self._prepare(self._take(index[None], None))[0]
+        inputs = self._prepare(self._take(index[None].to(self._at), None))[0]
         return self._frozen(inputs) if self._frozen else inputs
 
     def _draw(self, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
@@ -132,17 +141,17 @@ class Feed:
 Take = Callable[[Tensor, Tensor | None], Tensor]
 
 
-def _source(split: Split, device: torch.device) -> Take:
-    """(index [T, B], places [T, B, 3] or None) -> uint8 images [T, B, S, S, 3]."""
-    if device.type == "cpu" or split.nbytes > HELD:
-        return _from_host(split, device)
-    if isinstance(split.images, Tensor):
-        held = split.images.to(device)
-        return lambda index, places: held[index.to(device)]
-    return HeldCrops(split, device)
+def _held(split: Split, device: torch.device) -> Take:
+    """(index [T, B], places [T, B, 3] or None) -> uint8 images [T, B, S, S, 3], all on a device."""
+    if not isinstance(split.images, Tensor):
+        return HeldCrops(split, device)
+    images = split.images.to(device)
+    return lambda index, places: images[index]
 
 
 def _from_host(split: Split, device: torch.device) -> Take:
+    """The same with indices on the host, where the images are gathered."""
+
     def take(index: Tensor, places: Tensor | None) -> Tensor:
         images = split.batch(index, places)
         return images.pin_memory() if device.type == "cuda" else images
@@ -166,7 +175,6 @@ class HeldCrops:
 
     def __call__(self, index: Tensor, places: Tensor | None) -> Tensor:
         """As `Split.batch`: uint8 [..., S, S, 3]."""
-        index = index.to(self.device)
         height, width = self.shapes[index].unbind(-1)
         spare = torch.stack([height - self.side, width - self.side], dim=-1)
         at = torch.arange(self.side, device=self.device)
@@ -174,7 +182,6 @@ class HeldCrops:
         if places is None:
             corner = (spare.double() / 2).round().long()
         else:
-            places = places.to(self.device)
             corner = (places[..., :2].double() * (spare + 1)).long()
             columns = torch.where(places[..., 2:] < 0.5, self.side - 1 - columns, columns)
         rows = (corner[..., :1] + at) * width[..., None]

@@ -262,7 +262,7 @@ class Pack:
                 return [run(chunk) for chunk in self._chunks()]
             except (torch.OutOfMemoryError, MemoryError):
                 fused = min(self.chunk or len(self.members), len(self.members))
-                if fused == 1:
+                if fused == 1 or _capturing(self.device):
                     raise
                 self.chunk = -(-fused // 2)
                 if self.device.type == "cuda":
@@ -319,3 +319,8 @@ class Pack:
         self.rows = state["rows"].to(self.rows)
         self.optimizer.load_state_dict({name: state[name] for name in ("m", "v")})
         self.step = state["step"]
+
+
+def _capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured, in which nothing can be tried again."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
