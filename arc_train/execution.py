@@ -19,7 +19,9 @@ Execution = Literal["eager", "compiled", "graph"]
 # Trials up to which launches cost more than the arithmetic (measured: benchmarks/results.md).
 FEW = 4
 WARM_UP = 3
+# Kinds of blocks and shapes that one process may compile.
 RECOMPILE_LIMIT = 256
+# What is added to the trained tensors for a check, in standard deviations of 1.
 DISTURBANCE = 0.02
 # Relative difference of gradients, by whether rounding is that of bfloat16.
 TOLERANCE = {torch.bfloat16: 5e-2, torch.float32: 1e-3, torch.float64: 1e-9}
@@ -44,6 +46,7 @@ class Stepper:
         self.problem: str | None = None
         self._steps: dict[tuple[object, ...], Step] = {}
         self._rows: Tensor | None = None
+        self._batch_size = 0  # of an epoch's first step; its last may be smaller
         self._pool: Any = None
 
     def __call__(self, inputs: Tensor, labels: Tensor, clock: Tensor, seeds: Tensor) -> Tensor:
@@ -52,6 +55,7 @@ class Stepper:
             self._steps.clear()
             self._pool = None  # a pool whose graphs are all gone can't be captured into again
             self._rows = self.pack.rows
+        self._batch_size = max(self._batch_size, labels.shape[-1])
         step = self._steps.get(self._key(inputs, labels))
         if step is None:
             step = self._checked(inputs, labels, clock, seeds)
@@ -62,20 +66,26 @@ class Stepper:
     def _key(self, inputs: Tensor, labels: Tensor) -> tuple[object, ...]:
         return inputs.shape, labels.shape, self.pack.chunk
 
-    def _kind(self) -> Execution:
+    def _kind(self, labels: Tensor) -> Execution:
+        """How the steps of a batch run."""
         if self.problem is not None or self.pack.method.in_place or self.frozen:
             return "eager"
         if self.wanted is not None:
             return self.wanted
         if self.pack.device.type != "cuda":
             return "eager"
-        return "graph" if len(self.pack.members) <= FEW else "compiled"
+        if len(self.pack.members) <= FEW:
+            return "graph"
+        # One step an epoch isn't worth code of its own.
+        return "compiled" if labels.shape[-1] == self._batch_size else "eager"
 
     def _checked(self, *batch: Tensor) -> Step:
         """The step to use from now on, which agreed with an eager one from the same state."""
-        kind = self._kind()
+        labels = batch[1]
+        kind = self._kind(labels)
         if kind == "eager":
-            self.used = kind
+            if labels.shape[-1] == self._batch_size:
+                self.used = kind
             return self._eager
         before = self.pack.snapshot()
         self._disturb()

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from timm.models import SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
@@ -178,6 +180,20 @@ def test_chunks_and_company_change_nothing_with_dropout_on(
     assert (together - single).abs().max() < 1e-4
     without = losses(backbone, method, members(method), steps=20)
     assert (together - without).abs().max() > 1e-3, "dropout must be on for this to mean anything"
+
+
+@settings(max_examples=15)
+@given(st.permutations(range(4)), st.integers(1, 4))
+def test_order_and_chunk_change_nothing_whatever_the_trials_differ_in(
+    backbone: nn.Module, order: list[int], chunk: int
+) -> None:
+    mixed = [
+        Member(str(i), {"lr": 3e-3, "weight_decay": 0.01, "rank": rank, "dropout": rate}, seed=i)
+        for i, (rank, rate) in enumerate([(2, 0.3), (7, 0.0), (5, 0.1), (2, 0.6)])
+    ]
+    expected = losses(backbone, "arc", mixed, steps=8)
+    found = losses(backbone, "arc", [mixed[i] for i in order], steps=8, chunk=chunk)
+    assert (found - expected[:, order]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("family", ["backbone", "swin"])
