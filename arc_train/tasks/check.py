@@ -16,6 +16,7 @@ from arc_train.errors import InputError
 from arc_train.tasks.cache import Fingerprint
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw, HubSource
+from arc_train.tasks.images import to_rgb
 from arc_train.tasks.sources import SPLITS, Line, ListSource, open_source
 
 TINY = 16  # pixels: a shorter side says little at 224
@@ -103,6 +104,7 @@ def _check_files(report: Report, source: ListSource | HubSource, labels: dict[st
     places: dict[str, dict[bytes, str]] = {split: {} for split in SPLITS}
     folders: dict[str, dict[int, str]] = defaultdict(dict)
     same: list[str] = []
+    flat: list[str] = []
     for split in SPLITS:
         listed: dict[Path, str] = {}
         for line in source.rows(split):
@@ -115,14 +117,18 @@ def _check_files(report: Report, source: ListSource | HubSource, labels: dict[st
                     folders[folder].setdefault(line.label, line.where)
             try:
                 image, content = line.read()
+                shown = to_rgb(image, line.where)
             except InputError as error:
                 report.faults.append(str(error))
                 continue
             fingerprint.add(content)
             same_as = hashlib.sha256(content).digest()
             encodings[str(image.format)] += 1
-            grey += image.mode in ("1", "L", "LA", "I", "I;16")
+            grey += image.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
             tiny += min(image.size) < TINY
+            pixels = np.asarray(shown)
+            if (pixels == pixels[0, 0]).all():
+                flat.append(line.where)
             for earlier in SPLITS[: SPLITS.index(split)]:
                 if same_as in places[earlier]:
                     same.append(f"{line.where} is the image of {places[earlier][same_as]}")
@@ -147,6 +153,10 @@ def _check_files(report: Report, source: ListSource | HubSource, labels: dict[st
         report.facts.append(
             f"stored in several ways ({', '.join(sorted(encodings))}): where the splits differ in "
             "it, test images don't look like training images"
+        )
+    if flat:
+        report.facts.append(
+            f"{len(flat):,} images have one flat colour: {', '.join(flat[:EXAMPLES])}"
         )
     if grey:
         report.facts.append(f"{grey:,} images are greyscale")

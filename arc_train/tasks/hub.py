@@ -22,7 +22,7 @@ from PIL import Image
 
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
-from arc_train.tasks.images import read_image
+from arc_train.tasks.images import from_array, read_image, to_rgb
 from arc_train.tasks.labels import DERIVATIONS
 
 Rows = NDArray[np.int64]
@@ -70,11 +70,8 @@ class Row:
             stored = self.stored["bytes"] or Path(self.stored["path"])
             image, content = read_image(stored, self.where)
         else:
-            try:
-                pixels = np.asarray(self.stored, dtype=np.uint8).squeeze()
-                image, content = Image.fromarray(pixels), pixels.tobytes()
-            except (ValueError, TypeError) as error:
-                raise InputError(f"{self.where}: can't read the image: {error}") from error
+            image = from_array(self.stored, self.where)
+            content = image.tobytes()
         if self.mask and np.asarray(image).max() <= 1:
             image = Image.fromarray(255 * np.asarray(image, dtype=np.uint8))
         return image, content
@@ -151,7 +148,7 @@ class HubSource:
     def images(self, split: str) -> Iterator[tuple[Image.Image, bytes]]:
         for row in self.rows(split):
             image, content = row.read()
-            yield image.convert("RGB"), content
+            yield to_rgb(image, row.where), content
 
     def rows(self, split: str) -> Iterator[Row]:
         """The images of a split, none decoded yet."""
@@ -234,7 +231,7 @@ class HubSource:
 
     def _label(self, raw: Any, rank: dict[str, int], where: str) -> int:
         try:
-            label = DERIVATIONS[self._derive](raw) if self._derive else int(rank.get(raw, raw))
+            label = DERIVATIONS[self._derive](raw) if self._derive else _whole(rank.get(raw, raw))
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise InputError(
                 f"{where}: no label of {self.task.key} in column {self._column}: {error}"
@@ -270,6 +267,17 @@ class HubSource:
     def _rank(self, name: str, row: int) -> bytes:
         address = f"{self.task.key}|{self._draw.seed}|{name}|{row}"
         return hashlib.sha256(address.encode()).digest()
+
+
+def _whole(label: Any) -> int:
+    """A label as a whole number; nothing is cut off.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if int(label) != float(label):
+        raise ValueError(f"{label!r} is no whole number")
+    return int(label)
 
 
 def _turns(labels: Rows) -> Rows:

@@ -1,11 +1,20 @@
-"""Stored images decoded, with errors that say where an image is listed."""
+"""Stored images decoded, with errors that say where an image is listed, and made RGB by one rule.
+
+Eight bits are taken as they are: grey and palettes are spread over the channels, alpha is dropped,
+CMYK and its like are converted as Pillow does. Sixteen bits are divided by 257, floats in 0..1 are
+multiplied by 255, and whatever else a pixel may be is refused: nothing is cut off silently.
+"""
 
 import io
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from arc_train.errors import InputError
+
+EIGHT_BITS = ("RGB", "1", "L", "LA", "La", "P", "PA", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 
 
 def read_image(stored: Path | bytes, where: str) -> tuple[Image.Image, bytes]:
@@ -22,3 +31,64 @@ def read_image(stored: Path | bytes, where: str) -> tuple[Image.Image, bytes]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{where}: can't read {name}: {error}") from error
     return image, content
+
+
+def to_rgb(image: Image.Image, where: str) -> Image.Image:
+    """An image in eight bits and three channels.
+
+    Raises:
+        InputError: its pixels are of another kind, or out of range; begins with `where`.
+    """
+    if image.mode in EIGHT_BITS:
+        return image.convert("RGB")
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        raise InputError(
+            f"{where}: the image has pixels of Pillow's mode {image.mode}; store it as 8-bit RGB "
+            "or grey"
+        )
+    values = np.asarray(image)
+    if image.mode != "F" and values.min() >= 0 and values.max() < 2**16:
+        return _grey(values / 257)
+    return Image.fromarray(eight_bits(values, where)).convert("RGB")
+
+
+def eight_bits(values: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
+    """Pixels [H, W] or [H, W, C] of any type -> uint8: floats of 0..1, whole numbers of 0..255.
+
+    Raises:
+        InputError: another type, or a value out of range; begins with `where`.
+    """
+    low, high = (float(bound) for bound in (values.min(), values.max()))
+    kind = values.dtype.kind
+    if kind == "b" or (kind in "iu" and low >= 0 and high <= 255):
+        return values.astype(np.uint8)
+    if kind == "f" and low >= 0 and high <= 1:
+        return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
+    raise InputError(
+        f"{where}: pixels of type {values.dtype} from {low:.6g} to {high:.6g}; "
+        "expected whole numbers from 0 to 255, or floats from 0 to 1"
+    )
+
+
+def from_array(pixels: object, where: str) -> Image.Image:
+    """An image from nested numbers [H, W], [H, W, C] or [C, H, W].
+
+    Raises:
+        InputError: another shape, type or range; begins with `where`.
+    """
+    try:
+        array = np.asarray(pixels).squeeze()
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: can't read the image: {error}") from error
+    if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[2] not in (3, 4):
+        array = np.moveaxis(array, 0, -1)
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise InputError(
+            f"{where}: an array of shape {list(array.shape)} is no image; expected [H, W], "
+            "[H, W, C] or [C, H, W] with 1, 3 or 4 channels"
+        )
+    return Image.fromarray(eight_bits(array, where))
+
+
+def _grey(values: NDArray[np.float64]) -> Image.Image:
+    return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")

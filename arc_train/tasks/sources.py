@@ -6,6 +6,7 @@ A source knows each split's images and labels and can say cheaply whether they c
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from PIL import Image
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw, hub_source, on_disk
-from arc_train.tasks.images import read_image
+from arc_train.tasks.images import read_image, to_rgb
 from arc_train.tasks.standins import StandInSource
 
 SPLITS = ("train", "val", "test")
@@ -178,14 +179,18 @@ class ListSource:
         raise NotImplementedError
 
     def _line(self, where: str, root: Path, name: str, label: int) -> Line:
-        """A checked entry: its image lies in the task's folder, its class is one of the task's."""
+        """A checked entry: its text stays in the task's folder, its class is one of the task's.
+
+        Links that lead elsewhere are the user's own and are followed.
+        """
         if not 0 <= label < self.task.classes:
             raise InputError(
                 f"{where}: label {label} is out of range; {self.task.key} has "
                 f"{self.task.classes} classes, 0 to {self.task.classes - 1}"
             )
-        image = (root / name).resolve()
-        if not image.is_relative_to(self.folder.resolve()):
+        folder = self.folder.resolve()
+        image = Path(os.path.normpath(folder / os.path.relpath(root, self.folder) / name))
+        if not image.is_relative_to(folder):
             raise InputError(f"{where}: {name!r} leaves the task's folder {self.folder}")
         if not image.is_file():
             raise InputError(f"{where}: no image {root / name}")
@@ -193,7 +198,7 @@ class ListSource:
 
     def _text(self, path: Path) -> str:
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")  # editors may begin with a mark
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"task {self.task.key}: can't read list {path}: {error}") from error
 
@@ -216,7 +221,7 @@ class ListSource:
     def images(self, split: str) -> Iterator[tuple[Image.Image, bytes]]:
         for line in self._lines[split]:
             image, content = line.read()
-            yield image.convert("RGB"), content
+            yield to_rgb(image, line.where), content
 
     def rows(self, split: str) -> list[Line]:
         """The entries of a split's list."""

@@ -62,6 +62,8 @@ class PackWorker(tune.Trainable):
     def _start(self, config: dict[str, Any]) -> None:
         spec = Spec.model_validate_json(config["spec"])
         torch.set_num_threads(max(1, int(spec.resources.cpu)))
+        # Compiled code is kept beside the images: the next worker on this node finds it.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(spec.cache_folder / "inductor"))
         self.pack = RunningPack(
             spec,
             pack_of(config["pack"]),
