@@ -31,7 +31,8 @@ from orchestrator.spec import Spec, dump
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan
 from orchestrator.store.result import Result
-from orchestrator.tracking.tracker import Tracker, has_credentials, resolve_mode
+from orchestrator.tracking.settings import has_credentials, project_name, resolve_mode
+from orchestrator.tracking.tracker import Tracker
 
 # What may not change in a sweep's folder: results made otherwise can't stand in one table.
 FIXED = ("seed", "backbones", "training")
@@ -101,6 +102,11 @@ def upload(spec: Spec, folder: SweepFolder, board: Board) -> None:
             "W&B needs credentials: run `wandb login`, or set WANDB_API_KEY (and "
             "WANDB_BASE_URL for a server of your own)"
         )
+    if resolve_mode("online") != "online":
+        raise InputError(
+            "WANDB_MODE, WANDB_DISABLED or `wandb offline` says that nothing is to be sent; undo "
+            "that (`wandb online`) and run this again"
+        )
     with _locked(folder):
         tracker = _tracker(spec, folder, "online")
         for result in folder.results().values():
@@ -112,7 +118,8 @@ def upload(spec: Spec, folder: SweepFolder, board: Board) -> None:
 
 
 def _tracker(spec: Spec, folder: SweepFolder, mode: str) -> Tracker:
-    return Tracker(folder.path, spec.name, mode, spec.wandb.project, spec.wandb.entity)
+    project = project_name(spec.wandb.project, spec.name)
+    return Tracker(folder.path, spec.name, mode, project, spec.wandb.entity)
 
 
 def write_leaderboard(spec: Spec, folder: SweepFolder) -> Board:

@@ -18,13 +18,13 @@ def run(options: argparse.Namespace) -> int:
     from orchestrator.store.folder import SweepFolder, write_atomically
     from orchestrator.sweep import upload, write_leaderboard
     from orchestrator.tracking import dashboard
-    from orchestrator.tracking.tracker import has_credentials
+    from orchestrator.tracking.settings import has_credentials, project_name, resolve_mode
 
     folder = SweepFolder(options.folder)
     spec = load(folder.resolved_spec())
     board = write_leaderboard(spec, folder)
-    place = spec.wandb.project or spec.name
-    if has_credentials():
+    place = project_name(spec.wandb.project, spec.name)
+    if has_credentials() and resolve_mode("online") == "online":
         upload(spec, folder, board)  # the panels show its runs
         for what, url in dashboard.save(folder.path, board, spec.wandb.entity, place).items():
             print(f"{what:10} {url}")

@@ -18,6 +18,7 @@ from arc_train.tasks.catalog import catalog, groups
 from orchestrator.search.space import grid_configs, parse
 from orchestrator.spec.faults import duplicates, explain, unknown
 from orchestrator.spec.model import Spec
+from orchestrator.spec.yaml_text import parse_yaml
 from orchestrator.store.remote import SCHEMES
 
 DEFAULT_BACKBONE = "vit_base_patch16_224.augreg_in21k"
@@ -41,13 +42,10 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         InputError: the file can't be read, or an override doesn't fit into it.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"can't read sweep file {path}: {_reason(error)}") from error
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
         raise InputError(f"{path} must be a mapping with keys such as name, tasks, methods")
     for override in overrides:
@@ -210,10 +208,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"--set {override!r}: expected KEY=VALUE, such as search.trials=4")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override!r}: the value is not valid YAML") from error
+    value = parse_yaml(text, f"--set {override!r}")
     place: Any = raw
     *parents, last = key.split(".")
     for parent in parents:

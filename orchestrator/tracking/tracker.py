@@ -6,19 +6,15 @@ each once it is finished, so that a sweep killed anywhere still ends with each t
 What is written offline is written again online when that is asked for, under the same run id.
 """
 
-import configparser
 import contextlib
 import hashlib
 import json
-import netrc
-import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from orchestrator.leaderboard.board import Board, plain_board
 from orchestrator.store.result import CurveRow, Result, TrialInfo
@@ -28,41 +24,6 @@ from orchestrator.tracking.ledger import Ledger
 PATIENCE = 30  # seconds for a server to answer at a run's start, and again at its end
 GIVE_UP_AFTER = 3  # faults in a row once the sweep is over: a server that is down can't hold it
 LONGEST_PAUSE = 300  # seconds between faults while it runs: an outage is waited for, not lost
-
-
-def resolve_mode(mode: str) -> str:
-    """The mode that `auto` stands for: online where credentials are, else offline.
-
-    $WANDB_MODE and `wandb offline`, which W&B's users know, go before what is found.
-    """
-    if mode != "auto":
-        return mode
-    asked = os.environ.get("WANDB_MODE") or _saved("mode")
-    if asked in ("online", "offline", "disabled"):
-        return asked
-    return "online" if has_credentials() else "offline"
-
-
-def has_credentials() -> bool:
-    """Whether W&B's client would find a key for its server."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    base = os.environ.get("WANDB_BASE_URL") or _saved("base_url") or "https://api.wandb.ai"
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    try:
-        return netrc.netrc(str(path)).authenticators(urlsplit(base).netloc) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _saved(setting: str) -> str:
-    """What `wandb login --host` and `wandb offline` keep in W&B's own settings files."""
-    everywhere = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
-    here = Path(os.environ.get("WANDB_DIR") or ".") / "wandb"
-    saved = configparser.ConfigParser(interpolation=None, default_section="")
-    with contextlib.suppress(OSError, UnicodeDecodeError, configparser.Error):
-        saved.read([everywhere / "settings", here / "settings"])
-    return saved.get("default", setting, fallback="")
 
 
 class Tracker:

@@ -115,6 +115,37 @@ def test_overrides_reach_any_depth_and_are_checked_like_the_file(tmp_path: Path)
             load(path, [wrong])
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: a\nsearch: {trials: 4}\ntasks: x\nsearch: {trials: 400}", "line 2 and at line 4"),
+        ("name: a\nsearch:\n  trials: 4\n  trials: 400", "'trials' stands twice, at line 3"),
+        ("name: 2026-13-45", "value that can't be"),
+        ("seed: !!float x", "can't be"),
+        ("seed: !!int x", "can't be"),
+        ("name: a\x00b", "not valid YAML"),
+        ("name: " + "[" * 5000, "nested too deeply"),
+        ("name: !!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
+)
+def test_yaml_that_says_two_things_or_none_is_refused_in_one_line(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load(path)
+    assert told in str(error.value)
+    assert "x.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sweep_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(GOOD), encoding="utf-8-sig")
+    assert load(path) == resolve(GOOD, "x.yaml")
+
+
 def test_what_is_resolved_loads_again_as_the_same(tmp_path: Path) -> None:
     spec = resolve({**GOOD, "tasks": "demo", "methods": "arc"}, "x.yaml")
     path = tmp_path / "spec.yaml"

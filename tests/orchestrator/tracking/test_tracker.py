@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from arc_train.errors import InputError
 from orchestrator.store.result import DataInfo, Result, Status, result_text
-from orchestrator.tracking.tracker import Tracker, resolve_mode
+from orchestrator.tracking.settings import project_name, resolve_mode
+from orchestrator.tracking.tracker import Tracker
 from tests import results
 from tests.gate import wait_until
 from tests.wandb_files import Run, runs
@@ -280,6 +282,44 @@ def test_auto_is_online_only_with_credentials(
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert resolve_mode("auto") == "disabled"
     assert resolve_mode("offline") == "offline"
+
+
+@pytest.mark.parametrize("mode", ["auto", "online"])
+@pytest.mark.parametrize(
+    ("asked", "comes_to"),
+    [
+        ("dryrun", "offline"),
+        ("offline", "offline"),
+        ("OFFLINE", "offline"),
+        ("no", "offline"),
+        ("disabled", "disabled"),
+        ("run", "online"),
+        ("online", "online"),
+    ],
+)
+def test_who_says_no_to_wandb_is_never_sent_online(
+    mode: str, asked: str, comes_to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_MODE", asked)
+    assert resolve_mode(mode) == comes_to
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert resolve_mode(mode) == "disabled"
+
+
+def test_the_project_is_the_files_the_environments_or_the_sweeps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    assert project_name(None, "sweep") == "sweep"
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    assert project_name(None, "sweep") == "mine"
+    assert project_name("given", "sweep") == "given"
+    with pytest.raises(InputError, match=r"^wandb\.project 'team/given' is no name"):
+        project_name("team/given", "sweep")
+    monkeypatch.setenv("WANDB_PROJECT", "x" * 129)
+    with pytest.raises(InputError, match=r"^\$WANDB_PROJECT 'xxx"):
+        project_name(None, "sweep")
 
 
 def test_auto_knows_what_the_wandb_command_saved(
