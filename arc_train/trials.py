@@ -37,3 +37,12 @@ def for_each_image(trained: Tensor, images: int) -> Tensor:
     """A trained tensor [T, ...] repeated for each of the T*B images: [T*B, ...]."""
     count = images // trained.shape[0]
     return trained[:, None].expand(-1, count, *trained.shape[1:]).flatten(0, 1)
+
+
+def per_channel(trained: Tensor, rows: Tensor, behind: int) -> Tensor:
+    """A trained tensor [T, C], shaped to act on the channels of rows [T, B, ..., C, ...].
+
+    behind: how many axes follow the channels: 2 for what a convolution gives, else 0.
+    """
+    trials, channels = trained.shape
+    return trained.view(trials, *(1,) * (rows.ndim - 2 - behind), channels, *(1,) * behind)

@@ -13,7 +13,7 @@ from arc_train.adapting import Adapting
 from arc_train.errors import InputError
 from arc_train.methods.folding import merge
 from arc_train.structure import replace
-from arc_train.trials import Trials
+from arc_train.trials import Trials, per_channel
 
 TABLE = "relative_position_bias_table"
 
@@ -27,14 +27,13 @@ class Biased(nn.Module):
         operation.bias = None
         self.bias = bias
         self.trials = trials
-        self.spatial = 2 if isinstance(operation, nn.Conv2d) else 0  # axes behind the channels
+        self.behind = 2 if isinstance(operation, nn.Conv2d) else 0  # axes behind the channels
 
     def forward(self, x: Tensor) -> Tensor:
         """What the operation takes -> its output [T*B, ..., C] or [T*B, C, H, W], with the bias."""
         y: Tensor = self.trials.widen(self.operation(x))
-        trials, channels = self.bias.shape
-        shape = (trials, *(1,) * (y.ndim - 1 - self.spatial), channels, *(1,) * self.spatial)
-        out: Tensor = (y.view(trials, -1, *y.shape[1:]) + self.bias.view(shape)).flatten(0, 1)
+        rows = y.view(len(self.bias), -1, *y.shape[1:])
+        out: Tensor = (rows + per_channel(self.bias, rows, self.behind)).flatten(0, 1)
         return out
 
     def folded(self) -> nn.Module:

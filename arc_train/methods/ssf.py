@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from arc_train.adapting import Adapting
 from arc_train.structure import is_swin, replace, sites
-from arc_train.trials import Trials
+from arc_train.trials import Trials, per_channel
 
 STD = 0.02
 
@@ -27,16 +27,14 @@ class Scaled(nn.Module):
         self.operation = operation
         self.scale, self.shift = scale, shift
         self.trials = trials
-        self.spatial = 2 if isinstance(operation, nn.Conv2d) else 0  # axes behind the channels
+        self.behind = 2 if isinstance(operation, nn.Conv2d) else 0  # axes behind the channels
 
     def forward(self, x: Tensor) -> Tensor:
         """What the operation takes -> its output [T*B, ..., C] or [T*B, C, H, W], adapted."""
         y: Tensor = self.trials.widen(self.operation(x))
-        trials, channels = self.scale.shape
-        middle = y.ndim - 1 - self.spatial
-        shape = (trials, *(1,) * middle, channels, *(1,) * self.spatial)
-        rows = y.view(trials, -1, *y.shape[1:])
-        return torch.addcmul(self.shift.view(shape), rows, self.scale.view(shape)).flatten(0, 1)
+        rows = y.view(len(self.scale), -1, *y.shape[1:])
+        scale, shift = (per_channel(x, rows, self.behind) for x in (self.scale, self.shift))
+        return torch.addcmul(shift, rows, scale).flatten(0, 1)
 
     def folded(self) -> nn.Module:
         """The operation with scale and shift in its own weight and bias."""
