@@ -193,13 +193,7 @@ class Pack:
         """Losses [T] and gradients [T, P]."""
         if self.chunk is None:
             self._choose_chunk(inputs, labels, seeds, frozen)
-        own = labels.ndim == 2
-
-        def run(chunk: slice) -> tuple[Tensor, Tensor]:
-            batch = (inputs[chunk], labels[chunk]) if own else (inputs, labels)
-            return self._gradient(chunk, *batch, seeds[chunk], frozen)
-
-        parts = self._by_chunks(run)
+        parts = self._by_chunks(lambda c: self._gradient(c, inputs, labels, seeds, frozen))
         if len(parts) == 1:
             return parts[0]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
@@ -207,14 +201,17 @@ class Pack:
     def _gradient(
         self, chunk: slice, inputs: Tensor, labels: Tensor, seeds: Tensor, frozen: bool
     ) -> tuple[Tensor, Tensor]:
-        """Losses [C] and gradients [C, P] of the C trials of a chunk, from one pass."""
+        """Losses [C] and gradients [C, P] of the C trials of a chunk, from one pass.
+
+        inputs, labels and seeds are those of all trials.
+        """
         own = labels.ndim == 2
         rows = self.rows[chunk].detach().requires_grad_()
         self._bind(chunk, rows)
         self.model.train()
-        self.model.noise.seeds = seeds
-        images = inputs.flatten(0, 1) if own else inputs
-        truth = labels if own else labels.expand(len(rows), -1)
+        self.model.noise.seeds = seeds[chunk]
+        images = inputs[chunk].flatten(0, 1) if own else inputs
+        truth = labels[chunk] if own else labels.expand(len(rows), -1)
         logits = self.model.logits(images, shared=not own, frozen=frozen).to(rows.dtype)
         each = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none")
         losses = each.view(truth.shape).mean(dim=1)
@@ -226,9 +223,7 @@ class Pack:
 
         def step(trials: int) -> None:
             self.chunk = trials
-            chunk = next(self._chunks())
-            batch = (inputs[chunk], labels[chunk]) if labels.ndim == 2 else (inputs, labels)
-            self._gradient(chunk, *batch, seeds[chunk], frozen)
+            self._gradient(next(self._chunks()), inputs, labels, seeds, frozen)
 
         most = len(self.members)
         try:
