@@ -1,8 +1,10 @@
 """Precision, written out: what is computed in which type. Nothing is cast behind the model's back.
 
-Frozen weights have the compute type (bfloat16 on a GPU, else float32). Norms compute in float32
-whatever they get, and hand on the compute type. The residual stream has a type of its own. Trained
-tensors, gradients and the optimiser's state are float32; a step casts the trained tensors once.
+Frozen weights have the compute type (bfloat16 on a GPU, else float32), and a frozen product casts
+what enters it. So a norm computes in float32 and hands that on, an adapter behind it adds to it in
+float32, and the sum is rounded once, at the next product. The residual stream has a type of its
+own. Trained tensors, gradients and the optimiser's state are float32; a step casts the trained
+tensors once.
 """
 
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ from arc_train.structure import entrances
 STREAM = torch.float32
 # Names of attributes: of a cast weight, as it was; of a backbone, the type it was set to.
 ORIGINAL, COMPUTE_TYPE = "original", "compute_type"
+PRODUCTS = (nn.Linear, nn.Conv2d)
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -34,13 +37,15 @@ def set_precision(backbone: M, compute: torch.dtype, stream: torch.dtype = STREA
     """Set a frozen backbone's types, in place, once; in float32 or float64 it stays as it is."""
     if type_of(backbone) == compute:
         return backbone
-    for module in backbone.modules():
+    for name, module in backbone.named_modules():
         if isinstance(module, nn.LayerNorm):
             module.register_forward_pre_hook(_Takes(torch.float32))
-            module.register_forward_hook(_Gives(compute))
+            if name.endswith(("q_norm", "k_norm")):  # meets the values, which a product gave
+                module.register_forward_hook(_Gives(compute))
         elif module is not backbone:  # whose own tensors, tokens and positions, start the stream
             _cast(module, compute)
-    backbone.get_submodule("patch_embed").register_forward_pre_hook(_Takes(compute))
+        if isinstance(module, PRODUCTS):
+            module.register_forward_pre_hook(_Takes(compute))
     for module in entrances(backbone):
         module.register_forward_hook(_Gives(stream))
     setattr(backbone, COMPUTE_TYPE, compute)

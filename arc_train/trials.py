@@ -29,8 +29,8 @@ class Trials:
 
 
 def by_trial(x: Tensor, trained: Tensor) -> Tensor:
-    """x [T*B, ..., D] -> [T, rows, D] for a layer whose trained tensor is [T, ...]."""
-    return x.reshape(trained.shape[0], -1, x.shape[-1])
+    """x [T*B, ..., D] -> [T, rows, D] for a product with a trained tensor [T, ...], in its type."""
+    return x.to(trained.dtype).reshape(trained.shape[0], -1, x.shape[-1])
 
 
 def for_each_image(trained: Tensor, images: int) -> Tensor:

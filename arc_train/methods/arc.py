@@ -35,9 +35,8 @@ class Recompose(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h [T*B, ..., D] -> re-composed h of the same shape."""
-        x = by_trial(h, self.down)
-        z = self.dropout(torch.bmm(x, self.down) * self.coeff[:, None])
-        return (x + self.bias[:, None]).baddbmm_(z, self.down.mT).view_as(h)
+        z = self.dropout(torch.bmm(by_trial(h, self.down), self.down) * self.coeff[:, None])
+        return h + torch.baddbmm(self.bias[:, None], z, self.down.mT).view_as(h)
 
 
 class ARCLinear(nn.Module):
@@ -81,7 +80,7 @@ class ResidualBlock(nn.Module):
         """x [T*B, H, W, D] -> [T*B, H, W, D]."""
         block = self.block
         x = x + block.drop_path1(block._attn(block.norm1(x)))
-        x = self.recompose(x.to(self.recompose.down.dtype)).to(x.dtype)
+        x = self.recompose(x)
         out: Tensor = x + block.drop_path2(block.mlp(block.norm2(x)))
         return out
 

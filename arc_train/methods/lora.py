@@ -38,10 +38,10 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [T*B, N, D] -> [T*B, N, 3D]."""
         rows = by_trial(x, self.q_A)
-        scale = self.scale[:, None, None].to(x.dtype)
+        scale = self.scale[:, None, None].to(rows.dtype)
         z = torch.bmm(rows, torch.cat([self.q_A, self.v_A], dim=1).mT)
         q, v = z.chunk(2, dim=-1)
-        out: Tensor = self.linear(x)
+        out: Tensor = self.linear(rows.view_as(x))
         width = out.shape[-1] // 3
         whole = out.view(len(rows), -1, 3, width)
         whole[:, :, 0] += torch.bmm(q, self.q_B.mT * scale)

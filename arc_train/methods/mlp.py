@@ -27,7 +27,7 @@ class Hidden(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [T*B, D] -> [T*B, D]."""
-        rows = by_trial(features.to(self.weight.dtype), self.weight)
+        rows = by_trial(features, self.weight)
         hidden = torch.baddbmm(self.bias[:, None], rows, self.weight.mT).relu()
         out: Tensor = self.dropout(hidden).view_as(features)
         return out

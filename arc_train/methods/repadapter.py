@@ -44,8 +44,8 @@ class AdaptedLinear(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """h [T*B, ..., D] -> [T*B, ..., out]."""
         rows = by_trial(h, self.down)
-        update = self.update(rows) * self.scale[:, None, None].to(h.dtype)
-        out: Tensor = self.linear((rows + update).view_as(h))
+        update = self.update(rows) * self.scale[:, None, None].to(rows.dtype)
+        out: Tensor = self.linear(h + update.view_as(h))
         return out
 
     def update(self, rows: Tensor) -> Tensor:
