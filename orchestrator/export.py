@@ -12,8 +12,8 @@ from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
 from arc_train.backbones import Backbone
 from arc_train.errors import InputError
 from arc_train.pack import OPTIMISER
-from arc_train.tasks.cache import transform
 from arc_train.tasks.catalog import catalog
+from arc_train.tasks.transform import transform
 from orchestrator.plan import studies
 from orchestrator.search.selection import Candidate, finals, select
 from orchestrator.search.space import format_config

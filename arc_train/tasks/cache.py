@@ -18,20 +18,18 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image
 
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw
 from arc_train.tasks.sources import SPLITS, Source, open_source
+from arc_train.tasks.transform import Transform, transform
 
 # Pixels, memory-mapped read-only, and labels int64 [N]. Pixels are uint8 [N, S, S, 3]; for a task
 # whose images keep their aspect, a list of views [h, w, 3] into the mapped file.
 Loaded = tuple[NDArray[np.uint8] | list[NDArray[np.uint8]], Any]
 
 FORMAT = 4
-# Images of FGVC tasks keep their aspect: their short side is this much longer than the crop's.
-CROP_MARGIN = 256 / 224
 
 
 @dataclass(frozen=True)
@@ -142,57 +140,12 @@ class Fingerprint:
         return self._digest.hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Transform:
-    """How a task's images become square ones of `size` pixels; to the pixel as torchvision would.
-
-    short: length that the short side is resized to, keeping the aspect, before the middle (or,
-    while training, any mirrored part) is cut out; None where images are resized to the square
-    whatever their aspect.
-    """
-
-    size: int
-    short: int | None
-    interpolation: str
-
-    def __str__(self) -> str:
-        if self.short is None:
-            return f"resize {self.size}x{self.size} {self.interpolation}"
-        return (
-            f"short side {self.short} {self.interpolation}, crop {self.size}: "
-            "random and mirrored to train, else centre"
-        )
-
-    def resize(self, image: Image.Image) -> Image.Image:
-        """All of it but the crop, which the views take."""
-        resample = Image.Resampling[self.interpolation.upper()]
-        if self.short is None:
-            size = (self.size, self.size)
-            return image if image.size == size else image.resize(size, resample)
-        width, height = (self.short * length // min(image.size) for length in image.size)
-        return image.resize((width, height), resample)
-
-    def timm(self) -> dict[str, Any]:
-        """The same at test, in the words of timm's pretrained_cfg."""
-        return {
-            "input_size": [3, self.size, self.size],
-            "interpolation": self.interpolation,
-            "crop_pct": 1.0 if self.short is None else self.size / self.short,
-            "crop_mode": "squash" if self.short is None else "center",
-        }
-
-
-def transform(task: Task, size: int) -> Transform:
-    """As published: VTAB-1k squashed, bicubic; FGVC in its aspect, bilinear, with room to crop."""
-    if task.group == "fgvc":
-        return Transform(size, round(size * CROP_MARGIN), "bilinear")
-    return Transform(size, None, "bicubic")
-
-
 def disk(task: Task, images: int, size: int) -> int:
     """About how many bytes the pixels of so many images take: photographs are 4:3 on average."""
-    short = transform(task, size).short
-    return images * 3 * size**2 if short is None else images * 4 * short**2
+    how = transform(task, size)
+    if how.augment == "none":
+        return images * 3 * size**2
+    return images * how.length**2 * (3 if how.resize == "squash" else 4)
 
 
 def _build(source: Source, how: Transform, folder: Path, progress: Callable[[int], None]) -> None:
@@ -204,7 +157,7 @@ def _build(source: Source, how: Transform, folder: Path, progress: Callable[[int
             with (scratch / f"{split}.pixels").open("wb") as file:
                 for image, content in source.images(split):
                     fingerprint.add(content)
-                    pixels = np.asarray(how.resize(image))
+                    pixels = np.asarray(how.apply(image))
                     shapes.append(pixels.shape[:2])
                     file.write(pixels.tobytes())
                     progress(1)

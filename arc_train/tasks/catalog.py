@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+
+Resize = Literal["squash", "crop"]
+Augment = Literal["none", "crop+flip"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,8 @@ class Task:
 
     label: what a class means. train, val, test: images of the published split; test_too: other
     sizes that its test split has been published with. folders: accepted names of its folder.
-    sources: in order of preference. note: what to know before looking for the images.
+    sources: in order of preference. note: what to know before looking for the images. resize,
+    augment: what is done to the images (transform.Transform).
     """
 
     key: str
@@ -31,6 +35,8 @@ class Task:
     folders: tuple[str, ...] = ()
     test_too: tuple[int, ...] = ()
     note: str | None = None
+    resize: Resize = "squash"
+    augment: Augment = "none"
 
     def published(self, train: int, val: int, test: int) -> bool:
         """Whether these are the sizes of the published split."""

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +13,10 @@ import torch
 from PIL import Image
 
 from arc_train.errors import InputError
-from arc_train.tasks.cache import Entry, prepare, transform
+from arc_train.tasks.cache import Entry, prepare
 from arc_train.tasks.catalog import catalog, groups
 from arc_train.tasks.drawn import draw
+from arc_train.tasks.transform import transform
 from arc_train.tasks.views import final_data, search_data
 
 TASK = catalog()["vtab/kitti"]  # 4 classes
@@ -266,23 +268,27 @@ def test_fgvc_images_keep_their_aspect_and_are_cropped(cars: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(300, 200), (200, 301), (64, 333), (224, 224), (900, 701)])
 @pytest.mark.parametrize("key", ["vtab/kitti", "fgvc/cars"])
+@pytest.mark.parametrize("other_augment", [False, True])
 def test_timm_makes_the_same_test_images_from_an_exported_config(
-    key: str, shape: tuple[int, int], tmp_path: Path
+    key: str, other_augment: bool, shape: tuple[int, int], tmp_path: Path
 ) -> None:
+    task = catalog()[key]
+    if other_augment:
+        task = replace(task, augment="crop+flip" if task.augment == "none" else "none")
     draws = np.random.default_rng(0)
     small = draws.integers(0, 255, (shape[0] // 8, shape[1] // 8, 3), dtype=np.uint8)
     photo = Image.fromarray(small).resize(shape[::-1], Image.Resampling.BICUBIC)
-    folder = tmp_path / catalog()[key].folders[0]
+    folder = tmp_path / task.folders[0]
     folder.mkdir()
     photo.save(folder / "0.png")
     for name in ("train800", "val200", "test"):
         (folder / f"{name}.txt").write_text("0.png 0\n")
     for name in ("train", "val", "test"):
         (folder / f"{name}.json").write_text('{"0.png": 0}')
-    entry = prepare(catalog()[key], tmp_path, 224, tmp_path / "cache")
+    entry = prepare(task, tmp_path, 224, tmp_path / "cache")
     (ours,) = final_data(entry, "train", lambda: None).open_test().batch(torch.tensor([0]))
 
-    config = {"mean": (0, 0, 0), "std": (1, 1, 1), **transform(catalog()[key], 224).timm()}
+    config = {"mean": (0, 0, 0), "std": (1, 1, 1), **transform(task, 224).timm()}
     data = timm.data.resolve_model_data_config(SimpleNamespace(pretrained_cfg=config))
     theirs = 255 * timm.data.create_transform(**data)(photo).permute(1, 2, 0)
     assert (theirs - ours).abs().max() < 1e-3
