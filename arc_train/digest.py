@@ -1,0 +1,39 @@
+"""Digests that show whether a file of ours is still as it was written.
+
+They find torn writes and flipped bits, and don't protect against forgery. XXH3 with 128 bits: at
+many gigabytes a second it costs less than a copy, where SHA-256 would cost more than reading.
+"""
+
+from xxhash import xxh3_128_digest
+
+SIZE = 16  # bytes of a digest
+_MAGIC = b"arc-sweep sealed 1\n"
+
+
+class Damaged(ValueError):
+    """A file isn't as it was written."""
+
+
+def digest(content: bytes | memoryview) -> bytes:
+    """The digest of some bytes, SIZE bytes long."""
+    return xxh3_128_digest(content)
+
+
+def seal(content: bytes) -> bytes:
+    """Some bytes with their digest before them, as `unseal` takes them."""
+    return _MAGIC + digest(content) + content
+
+
+def unseal(sealed: bytes) -> bytes:
+    """The bytes that were sealed.
+
+    Raises:
+        Damaged: they were changed, cut short or extended, or never sealed.
+    """
+    start = len(_MAGIC) + SIZE
+    content = sealed[start:]
+    if not sealed.startswith(_MAGIC):
+        raise Damaged("it has no digest")
+    if sealed[len(_MAGIC) : start] != digest(content):
+        raise Damaged("its content doesn't match its digest")
+    return content
