@@ -7,7 +7,7 @@ many gigabytes a second it costs less than a copy, where SHA-256 would cost more
 from xxhash import xxh3_128_digest
 
 SIZE = 16  # bytes of a digest
-_MAGIC = b"arc-sweep sealed 1\n"
+_MAGIC = b"arc-sweep stamped 1\n"
 
 
 class Damaged(ValueError):
@@ -19,21 +19,21 @@ def digest(content: bytes | memoryview) -> bytes:
     return xxh3_128_digest(content)
 
 
-def seal(content: bytes) -> bytes:
-    """Some bytes with their digest before them, as `unseal` takes them."""
+def stamp(content: bytes) -> bytes:
+    """Some bytes with their digest before them, as `verify` takes them."""
     return _MAGIC + digest(content) + content
 
 
-def unseal(sealed: bytes) -> bytes:
-    """The bytes that were sealed.
+def verify(stamped: bytes) -> bytes:
+    """The bytes that were stamped.
 
     Raises:
-        Damaged: they were changed, cut short or extended, or never sealed.
+        Damaged: they were changed, cut short or extended, or never stamped.
     """
     start = len(_MAGIC) + SIZE
-    content = sealed[start:]
-    if not sealed.startswith(_MAGIC):
+    content = stamped[start:]
+    if not stamped.startswith(_MAGIC):
         raise Damaged("it has no digest")
-    if sealed[len(_MAGIC) : start] != digest(content):
+    if stamped[len(_MAGIC) : start] != digest(content):
         raise Damaged("its content doesn't match its digest")
     return content
