@@ -17,7 +17,6 @@ from arc_train.errors import InputError
 from arc_train.methods import METHODS
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
-from arc_train.tasks.sources import open_source
 from orchestrator import leaderboard
 from orchestrator.cluster.report import PackReport
 from orchestrator.cost.forecast import Forecast
@@ -149,16 +148,25 @@ def prepare(spec: Spec, progress: Progress) -> Identity:
         sides[backbone.name] = backbones.input_size(model)
         prints[backbone.name] = backbones.fingerprint(backbone)
         _check_methods(spec, named.name, model)
-    for task in spec.tasks:  # all lists first: a wrong line is found before hours of decoding
-        open_source(catalog()[task], spec.data_root, spec.draw)
+    wanted = [(task, side) for task in spec.tasks for side in sorted(set(sides.values()))]
+    need = sum(  # which reads all lists: a wrong line is found before hours of decoding
+        cache.room(catalog()[task], spec.data_root, side, spec.cache_folder, spec.draw)
+        for task, side in wanted
+    )
+    cache.check_room(spec.cache_folder, need)
     tasks = {}
-    for task in spec.tasks:
-        for side in sorted(set(sides.values())):
-            with progress.decoding(task) as decoded:
-                entry = cache.prepare(
-                    catalog()[task], spec.data_root, side, spec.cache_folder, decoded, spec.draw
-                )
-            tasks[task] = entry.fingerprint
+    for task, side in wanted:
+        with progress.decoding(task) as decoded:
+            entry = cache.prepare(
+                catalog()[task],
+                spec.data_root,
+                side,
+                spec.cache_folder,
+                decoded,
+                spec.draw,
+                progress.say,
+            )
+        tasks[task] = entry.fingerprint
     return Identity(prints, tasks)
 
 

@@ -1,35 +1,41 @@
-"""The node cache: a task's images decoded once, as memory-mapped uint8 pixels per split.
+"""The node cache: a task's images decoded once, and mapped into memory by whoever trains on them.
 
-A cache entry's folder is named by what it was made from (files, their sizes and times, image
-size), so a changed file means another entry. Entries appear whole, by renaming; a lock makes
-other processes wait instead of decoding the same images again.
+An entry's folder is named by what it was made from (files, their sizes and times, transform), so a
+changed file means another entry. Entries appear whole, by renaming. Nothing in one is trusted:
+whoever opens a split verifies each of its images, and an entry that isn't as it was written is made
+again. A lock makes other processes wait instead of decoding the same images.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import tempfile
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from filelock import FileLock
-from numpy.typing import NDArray
+from filelock import FileLock, Timeout
 
+from arc_train.digest import Damaged
 from arc_train.errors import InputError
+from arc_train.tasks import stored
+from arc_train.tasks.build import FILES, build, sync
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw
 from arc_train.tasks.sources import SPLITS, Source, open_source
+from arc_train.tasks.stored import Loaded
 from arc_train.tasks.transform import Transform, transform
 
-# Pixels, memory-mapped read-only, and labels int64 [N]. Pixels are uint8 [N, S, S, 3]; for a task
-# whose images keep their aspect, a list of views [h, w, 3] into the mapped file.
-Loaded = tuple[NDArray[np.uint8] | list[NDArray[np.uint8]], Any]
+FORMAT = 5
+# An entry that is being made has this and its name, beside its place.
+BUILDING = ".building-"
 
-FORMAT = 4
+
+def _print(text: str) -> None:
+    print(f"arc-sweep: {text}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -47,34 +53,52 @@ class Entry:
     split: str
     transform: str
     side: int
+    _again: Callable[[], "Entry"] = field(repr=False, compare=False)
+    _say: Callable[[str], None] = field(repr=False, compare=False)
 
-    def load(self, split: str) -> Loaded:
-        """Images and labels of `train` or `val`.
+    def load(self, *splits: str) -> Loaded:
+        """Images and labels of `train`, `val` or both in this order.
 
         Raises:
             InputError: the test split is asked for.
         """
-        if split == "test":
+        if "test" in splits:
             raise InputError(
                 f"the test split is sealed ({self.folder}): a search uses train and val, and only "
                 "finals open it, on record"
             )
-        return self._read(split)
+        return self._read("search", *splits)
 
     def open_test(self, record: Callable[[], None]) -> Loaded:
         """Images and labels of the test split; `record` is called first."""
         record()
-        return self._read("test")
+        return self._read("test", "test")
 
-    def _read(self, split: str) -> Loaded:
-        pixels = np.memmap(self.folder / f"{split}.pixels", np.uint8, mode="r")
-        shapes = np.load(self.folder / f"{split}.shapes.npy")
-        labels = np.load(self.folder / f"{split}.labels.npy")
-        if (shapes == self.side).all():
-            return pixels.reshape(len(labels), self.side, self.side, 3), labels
-        ends = np.cumsum(3 * shapes.prod(axis=1))
-        views = zip(np.split(pixels, ends[:-1]), shapes, strict=True)
-        return [view.reshape(h, w, 3) for view, (h, w) in views], labels
+    def _read(self, name: str, *splits: str) -> Loaded:
+        """Images as they were written; if they aren't, of the entry made again."""
+        read = partial(stored.load, self.folder, name, splits, self.side)
+        try:
+            return read()
+        except (Damaged, OSError):
+            pass  # by now another process may have made it again
+        with _lock(self.folder):
+            try:
+                return read()
+            except (Damaged, OSError) as damage:
+                self._say(_made_again(self.folder, damage))
+                shutil.rmtree(self.folder, ignore_errors=True)
+        again = self._again()
+        if again.fingerprint != self.fingerprint:
+            raise InputError(
+                f"{self.folder} was damaged, and the images that it was made from have changed"
+            )
+        try:
+            return stored.load(again.folder, name, splits, self.side)
+        except (Damaged, OSError) as damage:
+            raise InputError(
+                f"{self.folder} is damaged again as soon as it is written ({damage}): check the "
+                "disk and the memory of this machine"
+            ) from damage
 
 
 def default_folder() -> Path:
@@ -90,54 +114,130 @@ def prepare(
     cache: Path,
     progress: Callable[[int], None] = lambda images: None,
     draw: Draw = UNIFORM,
+    say: Callable[[str], None] = _print,
+    whole: bool = False,
 ) -> Entry:
-    """The task's cache entry, made now if it isn't there.
+    """The task's cache entry, made now if it isn't there or isn't as it was written.
 
     size: side of the square images that the model takes.
     progress: called with the number of images decoded since the last call.
     draw: how images are drawn from a data set that has no lists.
+    say: told in one line when an entry is made again.
+    whole: read every image of an entry that is there; else those are verified when they are loaded.
 
     Raises:
-        InputError: a list or an image is wrong; nothing is left behind.
+        InputError: a list or an image is wrong, or there is no room; nothing is left behind.
     """
     source = open_source(task, root, draw)
     how = transform(task, size)
-    key = hashlib.sha256(f"{FORMAT}|{how}|{source.key()}".encode()).hexdigest()[:24]
-    folder = _place(task, cache) / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    folder = _folder(source, task, how, cache)
+    _make_place(folder.parent)
+    _drop_leftovers(folder.parent)
+    with _lock(folder):
+        if folder.exists() and (damage := damage_of(folder, whole)):
+            say(_made_again(folder, damage))
+            shutil.rmtree(folder)
         if not folder.exists():
-            _build(source, how, folder, progress)
-    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-    return Entry(folder, meta["fingerprint"], meta["variant"], meta["split"], str(how), size)
+            check_room(cache, _disk(source, task, size))
+            _make(folder, partial(build, source, how, progress=progress))
+        meta = _meta(folder)
+    again = partial(prepare, task, root, size, cache, progress, draw, say)
+    about = (meta["fingerprint"], meta["variant"], meta["split"])
+    return Entry(folder, *about, str(how), size, again, say)
+
+
+def room(task: Task, root: Path | None, size: int, cache: Path, draw: Draw = UNIFORM) -> int:
+    """About how many bytes `prepare` will add to the cache; 0 where the entry is there."""
+    source = open_source(task, root, draw)
+    folder = _folder(source, task, transform(task, size), cache)
+    there = folder.exists() and damage_of(folder) is None
+    return 0 if there else _disk(source, task, size)
+
+
+def check_room(cache: Path, need: int) -> int:
+    """Before anything is decoded: how many bytes are free.
+
+    Raises:
+        InputError: there are fewer than needed, or the cache can't be made.
+    """
+    _make_place(cache)
+    free = shutil.disk_usage(cache).free
+    if need > free:
+        raise InputError(
+            f"the cache {cache} needs about {need / 1e9:.1f} GB for decoded images and has "
+            f"{free / 1e9:.1f} GB free: free some, or choose another place (data.cache, --cache)"
+        )
+    return free
 
 
 def cached(task: Task, cache: Path) -> list[dict[str, Any]]:
     """What is on record of each of a task's entries: fingerprint, variant, size."""
-    return [json.loads(path.read_text()) for path in _place(task, cache).glob("*/meta.json")]
+    return [_meta(folder) for folder in entries(task, cache) if not damage_of(folder)]
+
+
+def entries(task: Task, cache: Path) -> list[Path]:
+    """The folders of a task's entries."""
+    return sorted(path.parent for path in _place(task, cache).glob("[!.]*/meta"))
+
+
+def damage_of(folder: Path, whole: bool = False) -> Damaged | OSError | None:
+    """What isn't as it was written in an entry: in its records, or (whole) in any image."""
+    try:
+        side = _meta(folder)["size"]
+        for name, splits in FILES.items():
+            stored.read_index(folder, name)
+            if whole:
+                stored.load(folder, name, splits, side)
+    except (Damaged, OSError) as damage:
+        return damage
+    return None
+
+
+def _made_again(folder: Path, damage: Exception) -> str:
+    return f"the cache entry {folder} is damaged ({damage}): its images are decoded again"
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    meta: dict[str, Any] = json.loads(stored.read(folder / "meta"))
+    return meta
 
 
 def _place(task: Task, cache: Path) -> Path:
     return cache / task.key.replace("/", "-")
 
 
-class Fingerprint:
-    """16 hex digits of a task's image files and labels, in order; nothing else matters to it."""
+def _folder(source: Source, task: Task, how: Transform, cache: Path) -> Path:
+    """Where an entry lies: a changed file, transform or format leads elsewhere."""
+    key = hashlib.sha256(f"{FORMAT}|{how}|{source.key()}".encode()).hexdigest()[:24]
+    return _place(task, cache) / key
 
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
 
-    def add(self, content: bytes) -> None:
-        """The next image's bytes as stored."""
-        self._digest.update(hashlib.sha256(content).digest())
+def _make_place(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"can't make the cache {folder}: {error.strerror}; choose another place (data.cache, "
+            "--cache)"
+        ) from error
 
-    def end(self, split: str, labels: NDArray[np.int64]) -> None:
-        """A split is complete."""
-        self._digest.update(split.encode() + labels.tobytes())
 
-    def text(self) -> str:
-        """The fingerprint."""
-        return self._digest.hexdigest()[:16]
+def _disk(source: Source, task: Task, size: int) -> int:
+    return disk(task, sum(map(source.size, SPLITS)), size)
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(folder.with_suffix(".lock"))
+
+
+def _drop_leftovers(place: Path) -> None:
+    """Remove what a build left that was killed: nobody holds its lock."""
+    for path in place.glob(f"{BUILDING}*"):
+        try:
+            with _lock(place / path.name.removeprefix(BUILDING)).acquire(timeout=0):
+                shutil.rmtree(path, ignore_errors=True)
+        except Timeout:
+            pass  # it is being made
 
 
 def disk(task: Task, images: int, size: int) -> int:
@@ -148,31 +248,16 @@ def disk(task: Task, images: int, size: int) -> int:
     return images * how.length**2 * (3 if how.resize == "squash" else 4)
 
 
-def _build(source: Source, how: Transform, folder: Path, progress: Callable[[int], None]) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+def _make(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill an entry's folder, which appears whole or not at all."""
+    scratch = folder.with_name(BUILDING + folder.name)
+    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        fingerprint = Fingerprint()
-        for split in SPLITS:
-            shapes = []
-            with (scratch / f"{split}.pixels").open("wb") as file:
-                for image, content in source.images(split):
-                    fingerprint.add(content)
-                    pixels = np.asarray(how.apply(image))
-                    shapes.append(pixels.shape[:2])
-                    file.write(pixels.tobytes())
-                    progress(1)
-            labels = source.labels(split)
-            fingerprint.end(split, labels)
-            np.save(scratch / f"{split}.shapes.npy", np.array(shapes, dtype=np.int64))
-            np.save(scratch / f"{split}.labels.npy", labels)
-        meta = {
-            "fingerprint": fingerprint.text(),
-            "variant": source.variant,
-            "split": source.split,
-            "size": how.size,
-        }
-        (scratch / "meta.json").write_text(json.dumps(meta))
-        os.replace(scratch, folder)
-    except BaseException:
+        scratch.mkdir()
+        fill(scratch)
+        os.rename(scratch, folder)
+        sync(folder.parent)
+    except OSError as error:
+        raise InputError(f"can't fill the cache {folder.parent}: {error.strerror}") from error
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from arc_train.errors import InputError
-from arc_train.tasks.cache import Fingerprint
+from arc_train.tasks.build import Fingerprint
+from arc_train.tasks.cache import damage_of, entries
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw, HubSource
 from arc_train.tasks.images import to_rgb
@@ -77,6 +78,16 @@ def check(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Report:
         if not task.published(**(published | {split: size})):
             report.facts.append(f"{split} has {size:,} images, the published {published[split]:,}")
     return report
+
+
+def check_cache(report: Report, task: Task, cache: Path) -> None:
+    """Read all images of the task's entries in a node's cache."""
+    for folder in entries(task, cache):
+        if damage := damage_of(folder, whole=True):
+            report.faults.append(
+                f"the cache entry {folder} is damaged: {damage}; `arc-sweep data prepare` and the "
+                "next run make it again"
+            )
 
 
 def _check_classes(report: Report, task: Task, labels: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arc_train.tasks.cache import Entry, Loaded
+from arc_train.tasks.cache import Entry
+from arc_train.tasks.stored import Loaded
 
 Pixels = Tensor | list[NDArray[np.uint8]]
 
@@ -62,13 +63,6 @@ class Split:
             )
         return crops.view(*index.shape, self.side, self.side, 3)
 
-    def join(self, other: "Split") -> "Split":
-        """Both splits, one after the other."""
-        labels = torch.cat([self.labels, other.labels])
-        if isinstance(self.images, Tensor) and isinstance(other.images, Tensor):
-            return Split(torch.cat([self.images, other.images]), labels, self.side)
-        return Split([*self.images, *other.images], labels, self.side)
-
 
 def _crop(image: NDArray[np.uint8], side: int, place: list[float] | None) -> NDArray[np.uint8]:
     """A copy of [side, side, 3] of an image: at a place, or from the middle."""
@@ -108,8 +102,7 @@ def final_data(entry: Entry, final_on: str, record: Callable[[], None]) -> Final
     final_on: "train+val" (VTAB-1k's protocol) or "train".
     record: called each time before the test split is opened.
     """
-    data = search_data(entry)
-    train = data.train.join(data.val) if final_on == "train+val" else data.train
+    train = _split(entry.load(*final_on.split("+")), entry.side)
     return FinalData(train, lambda: _split(entry.open_test(record), entry.side))
 
 

@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     check.set_defaults(action=_check)
     check.add_argument("tasks", metavar="TASK", nargs="+", help="tasks or groups")
     _add_source(check)
+    _add_cache(check)
     add_json(check, instead_of="tables")
 
     summary = "decode images into this machine's cache, before any sweep"
@@ -35,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("tasks", metavar="TASK", nargs="*", help="tasks or groups")
     _add_source(prepare)
     prepare.add_argument("--size", type=int, default=224, help="side of the images (224)")
-    prepare.add_argument("--cache", metavar="DIR", help="the cache ($ARC_SWEEP_CACHE)")
+    _add_cache(prepare)
     prepare.add_argument(
         "--download",
         metavar="ARCHIVE",
@@ -55,6 +56,10 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draw-seed", type=int, default=0, metavar="N", help="as data.draw_seed")
 
 
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cache", metavar="DIR", help="the cache ($ARC_SWEEP_CACHE)")
+
+
 def run(options: argparse.Namespace) -> int:
     """Check or prepare the named tasks; returns the exit code."""
     code: int = options.action(options)
@@ -64,14 +69,16 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from arc_train.tasks.check import check
+    from arc_train.tasks.check import check, check_cache
 
     console = Console(stderr=options.json)
     root = Path(options.root).expanduser() if options.root else None
     reports = []
     for task in _find_tasks(options.tasks):
         with console.status(f"reading {task.key}"):
-            reports.append(check(task, root, _draw(options)))
+            report = check(task, root, _draw(options))
+            check_cache(report, task, _cache(options))
+        reports.append(report)
     if options.json:
         print(json.dumps([asdict(report) for report in reports]))
     else:
@@ -119,36 +126,26 @@ def _prepare(options: argparse.Namespace) -> int:
         if not options.tasks:
             return DONE
     root = Path(options.root).expanduser() if options.root else None
-    folder = Path(options.cache).expanduser() if options.cache else cache.default_folder()
+    folder = _cache(options)
     counts = {}
     for task in _find_tasks(options.tasks):
         source = open_source(task, root, _draw(options))
         counts[task] = sum(source.size(split) for split in SPLITS)
     console = Console()
-    _check_room(console, folder, counts, options.size)
+    need = sum(cache.room(t, root, options.size, folder, _draw(options)) for t in counts)
+    free = cache.check_room(folder, need)
+    say = partial(console.print, soft_wrap=True, markup=False)
+    say(f"about {need / 1e9:.2f} GB in {folder}, {free / 1e9:.0f} GB free")
     with Bars(console=console) as bars:
         for task, count in counts.items():
             bar = bars.add_task(task.key, total=count)
             decoded = partial(bars.advance, bar)
-            entry = cache.prepare(task, root, options.size, folder, decoded, _draw(options))
+            entry = cache.prepare(
+                task, root, options.size, folder, decoded, _draw(options), say, whole=True
+            )
             bars.update(bar, completed=count)
             bars.console.print(f"{task.key}: {entry.transform}, fingerprint {entry.fingerprint}")
     return DONE
-
-
-def _check_room(console: "Console", folder: Path, counts: "dict[Task, int]", size: int) -> None:
-    """Say how much disk these images need, and refuse when there is less."""
-    import shutil
-
-    from arc_train.tasks import cache
-
-    folder.mkdir(parents=True, exist_ok=True)
-    need = sum(cache.disk(task, count, size) for task, count in counts.items())
-    free = shutil.disk_usage(folder).free
-    room = f"about {need / 1e9:.2f} GB in {folder}, {free / 1e9:.0f} GB free"
-    console.print(room, soft_wrap=True, markup=False)
-    if need > free:
-        raise InputError(f"{folder} has no room for {need / 1e9:.1f} GB; choose another --cache")
 
 
 def _download(name: str, directory: str | None) -> None:
@@ -201,6 +198,12 @@ def _find_tasks(names: list[str]) -> "list[Task]":
             raise InputError(f"unknown task {name!r}{hint}; see arc-sweep tasks")
         keys |= dict.fromkeys(groups().get(name, (name,)))
     return [catalog()[key] for key in keys]
+
+
+def _cache(options: argparse.Namespace) -> Path:
+    from arc_train.tasks.cache import default_folder
+
+    return Path(options.cache).expanduser() if options.cache else default_folder()
 
 
 def _draw(options: argparse.Namespace) -> "Draw":

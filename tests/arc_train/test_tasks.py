@@ -67,7 +67,7 @@ def test_a_wrong_line_is_named_with_file_and_number(root: Path, text: str, says:
     with pytest.raises(InputError, match=says) as caught:
         prepare(TASK, root, 16, root / "cache")
     assert where in str(caught.value)
-    assert not list((root / "cache").rglob("*.npy"))
+    assert not list((root / "cache").rglob("*.pixels"))
 
 
 def test_an_unreadable_image_is_named_and_leaves_no_cache_behind(root: Path) -> None:
@@ -75,7 +75,7 @@ def test_an_unreadable_image_is_named_and_leaves_no_cache_behind(root: Path) -> 
     image.write_bytes(image.read_bytes()[:100])
     with pytest.raises(InputError, match=r"test\.txt:3: can't read image .*000002\.png"):
         prepare(TASK, root, 16, root / "cache")
-    assert not list((root / "cache").rglob("*.npy"))
+    assert not list((root / "cache").rglob("*.pixels"))
 
 
 def test_a_missing_list_an_empty_one_and_a_missing_folder_are_told_apart(root: Path) -> None:

@@ -138,7 +138,25 @@ def test_data_prepare_fills_the_cache_once(
     for _ in range(2):
         assert main([*command, "--cache", str(tmp_path / "cache")]) == 0
         assert "resize 16x16 bicubic, fingerprint" in capsys.readouterr().out
-    assert len(list((tmp_path / "cache").rglob("meta.json"))) == 1
+    assert len(list((tmp_path / "cache").rglob("meta"))) == 1
     assert main([*command[:3], "--root", str(root), "--size", "0"]) == 2
     assert main(["data", "prepare", "fgvc/cars"]) == 2
     assert "set data.root" in capsys.readouterr().err
+
+
+def test_a_damaged_cache_is_found_by_check_and_mended_by_prepare(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ["vtab/kitti", "--root", str(root), "--cache", str(tmp_path / "cache")]
+    prepare, check = ["data", "prepare", *source, "--size", "16"], ["data", "check", *source]
+    assert main(prepare) == main(check) == 0
+    (pixels,) = (tmp_path / "cache").rglob("test.pixels")
+    content = bytearray(pixels.read_bytes())
+    content[16 * 16 * 3] ^= 1
+    pixels.write_bytes(content)
+    capsys.readouterr()
+    assert main(check) == 2
+    assert "is damaged: image 1 of test.pixels isn't as it was written" in capsys.readouterr().out
+    assert main(prepare) == 0
+    assert "its images are decoded again" in capsys.readouterr().out
+    assert main(check) == 0
