@@ -200,9 +200,10 @@ def _tune(
 
     progress.say("starting Ray")
     forecast = Forecast(spec, task_sizes(spec), folder.results().values())
+    reports = Reports(progress.say, progress.pack_started, reported, failed)
     with progress.sweep(search, forecast):
         try:
-            drive(spec, folder, identity, search, Reports(progress.pack_started, reported, failed))
+            drive(spec, folder, identity, search, reports)
         except KeyboardInterrupt:
             return True, None
     return False, None

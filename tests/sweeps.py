@@ -39,6 +39,7 @@ SPEC: dict[str, Any] = {
     },
     "training": {"epochs": 5, "warmup_epochs": 1},
     "finals": {"seeds": [0, 1]},
+    "resources": {"gpu": 0},  # the same on every machine
     "wandb": {"mode": "offline"},
 }
 TRIALS = 4 * (3 + 2)

@@ -47,9 +47,11 @@ _ENVIRONMENT = {
 class Reports:
     """The driver's callbacks, called on Tune's thread: each must return quickly.
 
-    failed: a pack, its trials that are given up (none if it is tried again), and the reason.
+    say: a line for the user. failed: a pack, its trials that are given up (none if it is tried
+    again), and the reason.
     """
 
+    say: Callable[[str], None]
     started: Callable[[PackPlan], None]
     reported: Callable[[PackPlan, PackReport], None]
     failed: Callable[[PackPlan, list[Result], str], None]
@@ -61,11 +63,12 @@ def drive(
     """Run packs until the search is complete.
 
     Raises:
-        InputError: no node can hold a pack.
+        InputError: no node can hold a pack, or its GPU can't be used.
         Exception: what our own part of the driver raised, as it was raised.
     """
     with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
-        searcher = _RoutedSearcher(spec, folder, identity, search, reports)
+        gpus = capacity.gpus_per_pack(spec.resources.gpu, reports.say)
+        searcher = _RoutedSearcher(spec.with_gpus(gpus), folder, identity, search, reports)
         capacity.check_fits(searcher.need)
         tuner = tune.Tuner(
             tune.with_resources(PackWorker, searcher.need),
@@ -116,7 +119,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         self._max_failures = spec.resources.max_failures
         # Texts, since of each pack's config Tune keeps some copies: of a text there is one.
         self._spec = spec.model_dump_json()
-        self.need = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
+        self.need = {"cpu": spec.resources.cpu, "gpu": spec.gpus}
         self._live: set[str] = set()
         self.packs: dict[str, PackPlan] = {}
         self._failures: Counter[str] = Counter()

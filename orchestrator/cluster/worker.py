@@ -19,6 +19,7 @@ from torch import nn
 
 from arc_train import backbones
 from arc_train.backbones import Backbone
+from arc_train.device import device_of
 from arc_train.errors import InputError
 from arc_train.feed import Images
 from arc_train.pack import Member
@@ -87,7 +88,7 @@ class RunningPack:
         self._began = time.monotonic()
         study = plan.study
         backbone = spec.backbone(study.backbone)
-        device = torch.device("cuda" if spec.resources.gpu and torch.cuda.is_available() else "cpu")
+        device = device_of(spec.gpus)
         model = _frozen(backbone, device)
         task = catalog()[study.task]
         entry = cache.prepare(

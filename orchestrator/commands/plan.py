@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
         "and tested on the whole test set after every epoch, one seed, best epoch reported.",
         style="dim",
     )
+    console.print(_devices(spec), style="dim")
     if guess:
         console.print(_estimate_table(guess, options.price))
         console.print(f"{guess.assumption[0].upper()}{guess.assumption[1:]}.", style="dim")
@@ -69,6 +70,14 @@ def _estimate(
 
     rates = measured(options.measured) if options.measured else assumed(options.gpu)
     return estimate(spec, sizes, rates, options.price)
+
+
+def _devices(spec: "Spec") -> str:
+    """What packs train on, in words."""
+    gpus = spec.resources.gpu
+    if gpus == "auto":
+        return "Each pack trains on a GPU where the cluster has some, else on CPUs."
+    return f"Each pack trains on {f'{gpus:g} GPU' if gpus else 'CPUs'} (resources.gpu)."
 
 
 def _count_table(name: str, counts: dict[str, int], published: dict[str, int]) -> "Table":

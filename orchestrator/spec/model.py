@@ -1,9 +1,11 @@
 """The typed spec of a sweep: every key of a sweep file, with its default and its bounds."""
 
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic_core import PydanticCustomError
 
 from arc_train.backbones import ARC_PICO, Backbone
 from arc_train.methods import METHODS, recommended
@@ -107,11 +109,23 @@ class PackSpec(_Part):
     memory: float = Field(8, gt=0)
 
 
+def _amount_or_auto(found: Any) -> float | Literal["auto"]:
+    """`auto`, or a finite number of at least 0."""
+    if found == "auto":
+        return "auto"
+    if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < math.inf:
+        return float(found)
+    raise PydanticCustomError("gpus", "auto, or a number of at least 0")
+
+
 class ResourcesSpec(_Part):
-    """The resources that one pack requests from Ray, and its retries after a worker's death."""
+    """The resources that one pack requests from Ray, and its retries after a worker's death.
+
+    gpu: auto is 1 where the cluster has GPUs or could add some, else 0.
+    """
 
     cpu: float = Field(1, gt=0)
-    gpu: float = Field(0, ge=0)
+    gpu: Annotated[float | Literal["auto"], PlainValidator(_amount_or_auto)] = "auto"
     max_failures: int = Field(2, ge=0)
 
 
@@ -168,6 +182,17 @@ class Spec(_Part):
     def backbone(self, name: str) -> Backbone:
         """The sweep's backbone of this name, as results have it."""
         return next(entry for entry in self.backbones if entry.name == name).backbone()
+
+    @property
+    def gpus(self) -> float:
+        """The GPUs that a pack requests, once the driver has seen the cluster."""
+        assert self.resources.gpu != "auto"
+        return self.resources.gpu
+
+    def with_gpus(self, gpus: float) -> "Spec":
+        """The same with so many GPUs for each pack."""
+        resources = self.resources.model_copy(update={"gpu": gpus})
+        return self.model_copy(update={"resources": resources})
 
     @property
     def place(self) -> str:

@@ -1,7 +1,7 @@
 """A cluster that grows while packs wait and shrinks when they are done.
 
 Ray's own autoscaler, with the provider that it has for this: what it launches are nodes on this
-machine, with a GPU in name only (packs train on the CPU where there is none).
+machine, with a GPU in name only.
 """
 
 import contextlib
@@ -49,6 +49,7 @@ def home(tmp_path: Path, gate: Gate) -> Iterator[dict[str, str]]:
             **gate.environment(),
             "HOME": str(tmp_path),
             "RAY_ADDRESS": address,
+            "GPU_IN_NAME": "1",
             "RAY_TMPDIR": scratch,
             TOKEN: token,
         }
@@ -81,7 +82,8 @@ def home(tmp_path: Path, gate: Gate) -> Iterator[dict[str, str]]:
 def test_packs_that_wait_bring_nodes_and_idle_nodes_go(
     home: dict[str, str], tmp_path: Path, gate: Gate
 ) -> None:
-    spec = {**SPEC, "storage": str(tmp_path), "resources": {"cpu": 1, "gpu": 1}}
+    spec = {**SPEC, "storage": str(tmp_path)}
+    del spec["resources"]  # a GPU for each pack, since a type of node has one
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(spec))
     command = [sys.executable, "-m", "orchestrator.cli", "run", str(tmp_path / "sweep.yaml")]
     assert _nodes(home) == 1

@@ -3,6 +3,8 @@
 A pack that has one epoch behind it, its results written, its checkpoint saved, its report with the
 driver, writes its process and host into a file in HELD_PACKS and waits until that file is gone.
 With HELD_AT=start it waits before it is built instead. See tests/gate.py for the other side.
+
+With GPU_IN_NAME set, packs train on the CPU of a node whose GPU exists for Ray alone.
 """
 
 import json
@@ -29,6 +31,10 @@ def _hold(pack: str) -> None:
 
 @when_imported("orchestrator.cluster.worker")
 def _wrap(worker: Any) -> None:
+    if os.environ.get("GPU_IN_NAME"):
+        cpu = worker.device_of(0)
+        worker.device_of = lambda gpus: cpu
+
     @patch_function_wrapper(worker, "RunningPack.__init__")
     def init(wrapped: Any, pack: Any, arguments: Any, named: Any) -> None:
         if os.environ.get("HELD_AT") == "start":

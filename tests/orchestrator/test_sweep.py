@@ -181,3 +181,27 @@ def test_bad_input_is_no_traceback_of_the_process(sweep: Sweep) -> None:
     code, out, err = sweep.run()
     assert (code, out) == (2, "")
     assert err.startswith("arc-sweep: unknown method 'ark'")
+
+
+def test_a_gpu_that_torch_cannot_use_is_refused_and_without_one_a_line_says_so(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.small_cluster import small_cluster
+
+    automatic = {key: value for key, value in sweep.spec.items() if key != "resources"}
+    sweep.write({**automatic, "tasks": ["demo/digits"], "methods": ["linear"]})
+    with small_cluster(1, gpus=1) as cluster:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        code, out, err = sweep.run()
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert err.startswith("arc-sweep: torch can't use the GPU of this machine: ")
+        assert "resources.gpu: 0" in err
+        assert "%" not in out, "nothing was trained"
+        code, out, err = sweep.run("--set", "resources.gpu=0")
+        assert code == 0, err
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    code, out, err = sweep.run("--set", "finals.seeds=[0, 1, 2]")
+    assert code == 0, err
+    assert "no GPU (CUDA_VISIBLE_DEVICES hides it): packs train on CPUs" in out
+    assert "gpu: auto" in (sweep.folder / "spec.yaml").read_text()

@@ -68,6 +68,50 @@ def test_machines_that_are_only_known_when_they_join_are_waited_for(
     capacity.check_fits({"cpu": 64, "gpu": 8})
 
 
+def test_auto_is_a_gpu_where_the_cluster_has_some_or_could_add_some(
+    nodes: Cluster, home: Path
+) -> None:
+    said: list[str] = []
+    assert capacity.gpus_per_pack("auto", said.append) == 0
+    assert said == ["no GPU: packs train on CPUs"]
+    launched(home, {"resources": {"CPU": 8, "GPU": 4}, "max_workers": 2})
+    assert capacity.gpus_per_pack("auto", said.append) == 1, "none is up yet"
+    launched(home, {"resources": {"CPU": 8, "GPU": 4}, "max_workers": 0})
+    assert capacity.gpus_per_pack("auto", said.append) == 0
+    machine = nodes.add_node(num_cpus=1, num_gpus=1)
+    assert capacity.gpus_per_pack("auto", said.append) == 1
+    assert [capacity.gpus_per_pack(asked, said.append) for asked in (0, 0.5)] == [0, 0.5]
+    nodes.remove_node(machine)
+    nodes.wait_for_nodes(timeout=600)
+    assert len(said) == 2
+
+
+def test_machines_that_have_not_joined_may_have_gpus(
+    nodes: Cluster, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched(home, {"resources": {}, "min_workers": 1, "max_workers": 1})
+    joined: list[Any] = []
+
+    def join(line: str) -> None:
+        assert "waiting for 1 of 2 machines, which may have GPUs" in line
+        joined.append(nodes.add_node(num_cpus=1, num_gpus=1, wait=False))
+
+    assert capacity.gpus_per_pack("auto", join) == 1
+    nodes.remove_node(joined.pop())
+    nodes.wait_for_nodes(timeout=600)
+    monkeypatch.setattr(capacity, "JOIN_SECONDS", 0)
+    with pytest.raises(InputError, match=r"1 of 2 machines have not joined .* to 0 or 1"):
+        capacity.gpus_per_pack("auto", lambda line: None)
+
+
+def test_a_gpu_that_ray_does_not_count_is_not_passed_over(
+    nodes: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "unusable", lambda: None)
+    with pytest.raises(InputError, match="torch sees one on this machine"):
+        capacity.gpus_per_pack("auto", lambda line: None)
+
+
 def test_more_packs_are_wanted_as_nodes_join_and_fewer_as_they_go(
     nodes: Cluster, home: Path
 ) -> None:

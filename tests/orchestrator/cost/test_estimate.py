@@ -231,7 +231,11 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)["estimate"]
     assert found["money"] == 2 * found["gpu_hours"] > 0
     assert main(["plan", "sweeps/quickstart.yaml", "--gpu", "h100"]) == 0
-    assert "GPU-hours" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "on a GPU where the cluster has some" in printed
+    assert "GPU-hours" in printed
+    assert main(["plan", "sweeps/quickstart.yaml", "--set", "resources.gpu=0"]) == 0
+    assert "Each pack trains on CPUs" in capsys.readouterr().out
     assert main(["plan", "sweeps/quickstart.yaml", "--price", "2"]) == 2
     assert "--price needs --gpu" in capsys.readouterr().err
 
