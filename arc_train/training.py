@@ -7,7 +7,6 @@ draws depends on what ran before: the order of an epoch is a function of its add
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,36 +15,13 @@ from torch.nn import functional as F
 
 from arc_train.execution import Execution, Stepper
 from arc_train.feed import EVAL_BATCH, Feed, Images
+from arc_train.outcome import CurveRow, Outcome
 from arc_train.pack import Member, Pack
 from arc_train.recipe import Halving, Recipe
 from arc_train.tasks.views import Split
 
 # Images times trials in one pass of an evaluation; halved when memory runs out.
 EVAL_PASS = 1024
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended.
-
-    Accuracies in percent; curve rows are (epoch, train loss, val loss, val accuracy).
-    seconds: the trial's share of its pack's time. images_per_second: trained on, in that time.
-    peak_memory: of the pack, in bytes; None on a CPU. execution: how steps ran (execution.py).
-    """
-
-    id: str
-    status: str
-    epochs_run: int
-    curve: list[list[float | None]]
-    val_loss: float | None
-    val_accuracy: float | None
-    trainable_params: int
-    adapter_params: int
-    seconds: float
-    images_per_second: float
-    peak_memory: int | None
-    execution: str
-    note: str | None = None
 
 
 class PackRun:
@@ -85,7 +61,7 @@ class PackRun:
         self._prepare = prepare
         self._stepper = Stepper(self.pack, self._frozen, execution)
         self._order_seeds = {m.id: seed for m, seed in zip(members, order_seeds, strict=True)}
-        self._curves: dict[str, list[list[float | None]]] = {m.id: [] for m in members}
+        self._curves: dict[str, list[CurveRow]] = {m.id: [] for m in members}
         self._seconds = dict.fromkeys(self._curves, 0.0)
         self._clock = time.perf_counter()
         self._eval_pass = EVAL_PASS
@@ -105,8 +81,8 @@ class PackRun:
         """Images a trial trains on in an epoch."""
         return len(self._train.split)
 
-    def curve(self, trial: str) -> list[list[float | None]]:
-        """A trial's rows so far: (epoch, train loss, val loss, val accuracy)."""
+    def curve(self, trial: str) -> list[CurveRow]:
+        """A trial's rows so far."""
         return self._curves[trial]
 
     @property
@@ -148,7 +124,8 @@ class PackRun:
         train_losses = (totals / self.train_images).tolist()
         for i, member in enumerate(self.pack.members):
             val_loss, accuracy = validated[i] if validated else (None, None)
-            self._curves[member.id].append([self.epoch, train_losses[i], val_loss, accuracy])
+            row = CurveRow(self.epoch, train_losses[i], val_loss, accuracy)
+            self._curves[member.id].append(row)
         self._share_time()
         if last:
             return outcomes + [self._outcome(i, "done") for i in range(len(self.pack.members))]
@@ -165,7 +142,7 @@ class PackRun:
         return {
             "pack": self.pack.state_dict(),
             "epoch": self.epoch,
-            "curves": self._curves,
+            "curves": {k: [list(row) for row in rows] for k, rows in self._curves.items()},
             "seconds": self._seconds,
         }
 
@@ -177,7 +154,7 @@ class PackRun:
         """
         self.pack.load_state_dict(state["pack"])
         self.epoch = state["epoch"]
-        self._curves = {k: [list(row) for row in v] for k, v in state["curves"].items()}
+        self._curves = {k: [CurveRow(*row) for row in v] for k, v in state["curves"].items()}
         self._seconds = dict(state["seconds"])
 
     def _diverged(self, totals: Tensor) -> tuple[list[Outcome], Tensor]:
@@ -259,15 +236,15 @@ class PackRun:
     def _outcome(self, index: int, status: str, note: str | None = None) -> Outcome:
         trial = self.pack.members[index].id
         curve = self._curves[trial]
-        _, _, val_loss, accuracy = curve[-1] if curve else (0, None, None, None)
+        last = curve[-1] if curve else CurveRow(0, None, None, None)
         total, adapter = self.pack.trainable_params(index)
         return Outcome(
             id=trial,
             status=status,
             epochs_run=len(curve),
-            curve=curve,
-            val_loss=val_loss,
-            val_accuracy=accuracy,
+            curve=tuple(curve),
+            val_loss=last.val_loss,
+            val_accuracy=last.val_accuracy,
             trainable_params=total,
             adapter_params=adapter,
             seconds=round(self._seconds[trial], 3),

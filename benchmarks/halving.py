@@ -19,6 +19,7 @@ import torch
 
 from arc_train import backbones
 from arc_train.feed import Images
+from arc_train.hyperparameters.space import random_configs
 from arc_train.pack import Member
 from arc_train.recipe import Halving, Recipe
 from arc_train.seeding import seed_of
@@ -27,7 +28,6 @@ from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, search_data
 from arc_train.training import PackRun
 from orchestrator.search.selection import Candidate, select
-from orchestrator.search.space import random_configs
 from orchestrator.spec import load
 from orchestrator.store.result import Status
 

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save
 from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
 from arc_train.backbones import Backbone
 from arc_train.errors import InputError
+from arc_train.hyperparameters.space import format_config
 from arc_train.pack import OPTIMISER
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.transform import transform
 from orchestrator.plan import studies
 from orchestrator.search.selection import Candidate, finals, select
-from orchestrator.search.space import format_config
 from orchestrator.spec import Spec, load
 from orchestrator.store.folder import SweepFolder, write_atomically
 from orchestrator.store.result import Result, Study, plain_result

@@ -2,25 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from arc_train.methods import METHODS
+from arc_train.hyperparameters.space import Config, size
 from arc_train.methods.counts import trained
+from arc_train.packing import most_trials, proposals
 from arc_train.recipe import Halving
 from arc_train.seeding import seed_of
-from orchestrator.search.searchers import LEARNING
-from orchestrator.search.space import size
 from orchestrator.spec import Spec
 from orchestrator.store.pack import PackKind, PackPlan, Trial
-from orchestrator.store.result import Config, Study
-
-# float32: the weight, its gradient, two moments of AdamW.
-BYTES_PER_WEIGHT = 16
-# Most trials in a pack; those that train on features computed once cost next to nothing each.
-TRIALS_PER_PACK, HEADS_PER_PACK = 16, 64
-T = TypeVar("T")
+from orchestrator.store.result import Study
 
 
 @dataclass(frozen=True)
@@ -45,12 +38,6 @@ def budget(spec: Spec, study: Study) -> int:
     """How many configurations a study tries."""
     there_are = size(spec.space(study.method))
     return int(there_are if spec.search.algorithm == "grid" else min(spec.search.trials, there_are))
-
-
-def proposals(algorithm: str, count: int, rounds: int) -> list[int]:
-    """How many of `count` configurations are proposed at a time; learning needs results."""
-    parts = min(count, rounds) if algorithm in LEARNING else 1
-    return [len(part) for part in _even(range(count), parts)]
 
 
 def rounds(spec: Spec, study: Study) -> list[int]:
@@ -116,21 +103,10 @@ def pack(kind: PackKind, study: Study, trials: Sequence[Trial]) -> PackPlan:
     return PackPlan(digest[:16], kind, study, tuple(trials))
 
 
-def split(trials: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Trials in packs of at most `size`, as even as possible: halving wants company."""
-    return _even(trials, -(-len(trials) // size))
-
-
-def _even(things: Sequence[T], parts: int) -> Iterator[Sequence[T]]:
-    for i in range(parts):
-        yield things[i * len(things) // parts : (i + 1) * len(things) // parts]
-
-
 def pack_size(spec: Spec, study: Study) -> int:
     """Most trials in a pack of this study: what the spec says, or what its memory allows."""
-    usual = HEADS_PER_PACK if METHODS[study.method].trains == "head" else TRIALS_PER_PACK
-    needed = BYTES_PER_WEIGHT * max(1, trained(spec.backbone(study.backbone), study.method))
-    return max(1, min(spec.pack.size or usual, int(spec.pack.memory * 1e9 / needed)))
+    weights = trained(spec.backbone(study.backbone), study.method)
+    return most_trials(study.method, weights, spec.pack.size, spec.pack.memory)
 
 
 def halving(spec: Spec) -> Halving | None:

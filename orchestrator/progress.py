@@ -17,10 +17,11 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from arc_train.hyperparameters.ranking import rank
+from arc_train.hyperparameters.space import format_config
 from orchestrator.cluster.report import PackReport
 from orchestrator.cost.forecast import Forecast
-from orchestrator.search.selection import Candidate, rank
-from orchestrator.search.space import format_config
+from orchestrator.search.selection import Candidate
 from orchestrator.search.studies import SweepSearch
 from orchestrator.store.pack import PackPlan
 from orchestrator.store.result import Result, Study

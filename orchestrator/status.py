@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
+from arc_train.hyperparameters.space import Config
 from orchestrator.plan import budget, studies
 from orchestrator.search.selection import Candidate, metered_alike, select
 from orchestrator.spec import Spec, load
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackKind
-from orchestrator.store.result import Config, Result, Study
+from orchestrator.store.result import Result, Study
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from itertools import count
 from typing import Any
 
-from orchestrator.store.result import CodeInfo, CurveRow, DataInfo, MeterRow, Result
+from arc_train.outcome import CurveRow
+from orchestrator.store.result import CodeInfo, DataInfo, MeterRow, Result
 
 _ids = count()
 

@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -22,13 +22,14 @@ from arc_train.backbones import Backbone
 from arc_train.device import device_of
 from arc_train.errors import InputError
 from arc_train.feed import Images
+from arc_train.outcome import Outcome
 from arc_train.pack import Member
 from arc_train.precision import compute_type, set_precision
 from arc_train.recipe import Recipe
 from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.views import Split, final_data, search_data
-from arc_train.training import Outcome, PackRun
+from arc_train.training import PackRun
 from orchestrator.cluster.provenance import code_version, device_name, package_versions
 from orchestrator.cluster.report import PackReport
 from orchestrator.plan import halving
@@ -36,7 +37,7 @@ from orchestrator.spec import Spec
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan, Trial, pack_of
-from orchestrator.store.result import Curve, CurveRow, DataInfo, MeterRow, Result, Status
+from orchestrator.store.result import Curve, DataInfo, MeterRow, Result, Status
 
 # A report to Tune costs some milliseconds: short epochs are run several to a step.
 REPORT_SECONDS = 1.0
@@ -184,7 +185,7 @@ class RunningPack:
         The first report after a checkpoint has them whole: nobody knows what arrived before it.
         """
         seen, self._reported = self._reported, self.run.epoch
-        return {m.id: _curve(self.run.curve(m.id)[seen:]) for m in self.run.pack.members}
+        return {m.id: tuple(self.run.curve(m.id)[seen:]) for m in self.run.pack.members}
 
     def _measure(self, test: Split) -> None:
         """Test the finals as they are after this epoch: nothing but their results will know."""
@@ -220,7 +221,7 @@ class RunningPack:
             test_accuracy=tested[-1].accuracy if tested and outcome.status == "done" else None,
             trainable_params=outcome.trainable_params,
             adapter_params=outcome.adapter_params,
-            curve=_curve(outcome.curve),
+            curve=outcome.curve,
             seconds=outcome.seconds,
             data=self._data,
             code=code_version(),
@@ -269,10 +270,6 @@ def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
         _held.clear()
         _held[backbone] = set_precision(backbones.build(backbone).to(device), compute_type(device))
     return _held[backbone]
-
-
-def _curve(rows: Sequence[Sequence[Any]]) -> Curve:
-    return tuple(CurveRow(*row) for row in rows)
 
 
 def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) -> Result:

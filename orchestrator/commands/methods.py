@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
 def _space_table() -> "Table":
     from rich.table import Table
 
+    from arc_train.hyperparameters.space import format_config
     from arc_train.methods import METHODS, recommended
-    from orchestrator.search.space import format_config
 
     table = Table(title="recommended search spaces", box=None, title_justify="left")
     table.add_column("method", no_wrap=True)
@@ -71,7 +71,7 @@ def _space_table() -> "Table":
 
 def _dimension(name: str, space: Any) -> str:
     """`lr 0.001..0.1 log`, `rank 8|16`, `layers 4`."""
-    from orchestrator.search.space import format_value
+    from arc_train.hyperparameters.space import format_value
 
     if isinstance(space, dict):
         ((scale, (low, high)),) = space.items()

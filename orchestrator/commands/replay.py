@@ -36,8 +36,8 @@ def run(options: argparse.Namespace) -> int:
     """Show the regret after so many trials, by method; returns the exit code."""
     from rich.console import Console
 
+    from arc_train.hyperparameters.searchers import SEARCHERS
     from orchestrator.search.replay import replay
-    from orchestrator.search.searchers import SEARCHERS
     from orchestrator.search.trial_table import gaps, read
 
     if options.algorithm not in SEARCHERS:

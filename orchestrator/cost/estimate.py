@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from arc_train.errors import InputError
 from arc_train.methods.counts import trained
+from arc_train.packing import BYTES_PER_WEIGHT
 from arc_train.tasks.cache import disk
 from arc_train.tasks.catalog import catalog
 from orchestrator.cost.operations import size
 from orchestrator.cost.rates import Rates
 from orchestrator.cost.work import work
-from orchestrator.plan import BYTES_PER_WEIGHT, pack_size, studies
+from orchestrator.plan import pack_size, studies
 from orchestrator.spec import Spec
 from orchestrator.store.result import Study
 

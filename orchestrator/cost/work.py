@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arc_train.errors import InputError
+from arc_train.packing import split
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import HUB, SPLITS, open_source
-from orchestrator.plan import budget, halving, pack_size, rounds, split, studies
+from orchestrator.plan import budget, halving, pack_size, rounds, studies
 from orchestrator.spec import Spec
 from orchestrator.store.result import Study
 

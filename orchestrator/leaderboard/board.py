@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from arc_train.hyperparameters.space import Config
 from orchestrator.leaderboard.published import Disagreement
-from orchestrator.store.result import Config, Study
+from orchestrator.store.result import Study
 
 Interval = tuple[float, float]
 

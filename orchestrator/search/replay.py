@@ -17,14 +17,13 @@ from typing import NamedTuple
 from threadpoolctl import threadpool_limits
 
 from arc_train.errors import InputError
+from arc_train.hyperparameters.searchers import SEARCHERS, Observation, Problem
+from arc_train.hyperparameters.space import Config, Space, features
 from arc_train.methods import METHODS, recommended
+from arc_train.packing import proposals
 from arc_train.seeding import seed_of
-from orchestrator.plan import proposals
-from orchestrator.search.searchers import SEARCHERS, Observation, Problem
 from orchestrator.search.selection import Candidate, select
-from orchestrator.search.space import Space, features
 from orchestrator.search.trial_table import Cell, accuracy_of, observation
-from orchestrator.store.result import Config
 
 RANDOM_SEEDS = 100  # random search is cheap to repeat, and its luck should not decide
 QUARTER = "quarter"

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from orchestrator.store.result import Config, Kind, Result, Status
+from arc_train.hyperparameters.ranking import rank
+from arc_train.hyperparameters.space import Config
+from orchestrator.store.result import Kind, Result, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,8 @@ class Candidate:
 def select(candidates: Iterable[Candidate]) -> Candidate | None:
     """The winner among a study's search trials, or None if none was trained to the end.
 
-    Highest validation accuracy; ties (200 images make many) go to the lower validation loss,
-    then to fewer trainable parameters, then to the smaller lr, at last by the words: the order in
-    which trials finished never matters. Where configurations were validated again, only those
-    under the most seeds compete, each with its mean.
+    The first by `rank`. Where configurations were validated again, only those under the most seeds
+    compete, each with its mean.
     """
     by_config: dict[str, list[Candidate]] = {}
     for trial in candidates:
@@ -73,21 +73,6 @@ def metered_alike(results: Iterable[Result], leak_meter: bool) -> list[Result]:
         or result.status == "failed"
         or (result.test_curve is not None) == leak_meter
     ]
-
-
-def rank(trial: Candidate) -> tuple[float, float, int, float, str]:
-    """Sorts search trials that are done by the selection rule, the best first."""
-    accuracy, loss, params = trial.val_accuracy, trial.val_loss, trial.trainable_params
-    assert accuracy is not None  # since it is done
-    assert loss is not None
-    assert params is not None
-    return (
-        -accuracy,
-        loss,
-        params,
-        float(trial.config["lr"]),
-        json.dumps(trial.config, sort_keys=True),
-    )
 
 
 def _mean(trials: list[Candidate]) -> Candidate:

@@ -9,7 +9,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
+from arc_train.hyperparameters.ranking import rank
+from arc_train.hyperparameters.searchers import SEARCHERS, Observation, Problem
 from arc_train.methods import recommended
+from arc_train.packing import split
 from arc_train.seeding import seed_of
 from orchestrator.plan import (
     Identity,
@@ -18,13 +21,11 @@ from orchestrator.plan import (
     pack_size,
     rounds,
     search_trials,
-    split,
     studies,
     trial_id,
     validation_trials,
 )
-from orchestrator.search.searchers import SEARCHERS, Observation, Problem
-from orchestrator.search.selection import Candidate, rank, select
+from orchestrator.search.selection import Candidate, select
 from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackKind, PackPlan, Trial

@@ -9,10 +9,9 @@ from pathlib import Path
 from statistics import fmean
 
 from arc_train.errors import InputError
-from orchestrator.search.searchers import Observation
+from arc_train.hyperparameters.searchers import Observation
+from arc_train.hyperparameters.space import Choice, Space, Value
 from orchestrator.search.selection import Candidate
-from orchestrator.search.space import Choice, Space
-from orchestrator.store.result import Value
 
 COLUMNS = ("task", "method", "rank", "lr", "wd", "other", "val_loss", "val_accuracy")
 GAP_COLUMNS = ("task", "method", "test_accuracy_last", "test_accuracy_best_epoch")

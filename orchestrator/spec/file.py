@@ -13,9 +13,9 @@ from arc_train.backbones import ARC_PICO
 from arc_train.backbones import exists as timm_knows
 from arc_train.backbones import names as backbone_names
 from arc_train.errors import InputError
+from arc_train.hyperparameters.space import grid_configs, parse
 from arc_train.methods import METHODS, recommended
 from arc_train.tasks.catalog import catalog, groups
-from orchestrator.search.space import grid_configs, parse
 from orchestrator.spec.faults import duplicates, explain, unknown
 from orchestrator.spec.model import Spec
 from orchestrator.spec.yaml_text import parse_yaml

@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from arc_train.backbones import ARC_PICO, Backbone
-from arc_train.methods import METHODS, recommended
+from arc_train.hyperparameters.recommended import space_of
+from arc_train.hyperparameters.space import Space
+from arc_train.packing import MEMORY
 from arc_train.tasks.cache import default_folder
 from arc_train.tasks.hub import Draw
-from orchestrator.search.space import Space, parse
 from orchestrator.store.remote import below, is_remote
 
 
@@ -106,7 +107,7 @@ class PackSpec(_Part):
 
     size: int | None = Field(None, ge=1)
     chunk: int | None = Field(None, ge=1)
-    memory: float = Field(8, gt=0)
+    memory: float = Field(MEMORY, gt=0)
 
 
 def _amount_or_auto(found: Any) -> float | Literal["auto"]:
@@ -175,9 +176,7 @@ class Spec(_Part):
 
     def space(self, method: str) -> Space:
         """The method's recommended space with this sweep's overrides."""
-        raw = {**recommended(method).space, **self.search.space.get(method, {})}
-        options = METHODS[method].options
-        return {name: parse(name, value, options.get(name, ())) for name, value in raw.items()}
+        return space_of(method, self.search.space.get(method, {}))
 
     def backbone(self, name: str) -> Backbone:
         """The sweep's backbone of this name, as results have it."""

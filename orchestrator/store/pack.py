@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from arc_train.hyperparameters.space import Config
 from orchestrator.store import record
 from orchestrator.store.record import STRICT
-from orchestrator.store.result import Config, Study, TrialInfo
+from orchestrator.store.result import Study, TrialInfo
 
 PackKind = Literal["search", "revalidate", "final"]
 

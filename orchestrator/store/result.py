@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
+from arc_train.hyperparameters.space import Config
+from arc_train.outcome import CurveRow
 from orchestrator.store import record
 from orchestrator.store.record import STRICT, VERSION
 
-Value = int | float | str
-Config = Mapping[str, Value]
 Kind = Literal["search", "final"]
 Status = Literal["done", "stopped", "diverged", "failed"]
 
@@ -29,15 +29,6 @@ class Study:
 
     def __str__(self) -> str:
         return f"{self.backbone}/{self.method}/{self.task}"
-
-
-class CurveRow(NamedTuple):
-    """One epoch of a trial: mean losses, accuracy in percent; None where nothing was validated."""
-
-    epoch: int
-    train_loss: float | None
-    val_loss: float | None
-    val_accuracy: float | None
 
 
 class MeterRow(NamedTuple):

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from arc_train.hyperparameters.space import format_config, format_value
+from arc_train.outcome import CurveRow
 from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.board import Board, Mean, Row
 from orchestrator.leaderboard.means import MEANS
-from orchestrator.search.space import format_config, format_value
-from orchestrator.store.result import CurveRow, Result, TrialInfo
+from orchestrator.store.result import Result, TrialInfo
 
 TAG_LENGTH = 64  # W&B refuses longer ones
 

@@ -16,8 +16,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from arc_train.outcome import CurveRow
 from orchestrator.leaderboard.board import Board, plain_board
-from orchestrator.store.result import CurveRow, Result, TrialInfo
+from orchestrator.store.result import Result, TrialInfo
 from orchestrator.tracking import runs
 from orchestrator.tracking.ledger import Ledger
 

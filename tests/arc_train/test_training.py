@@ -15,11 +15,12 @@ from timm.models import VisionTransformer
 from torch import nn
 
 from arc_train.feed import Feed, Images
+from arc_train.outcome import Outcome
 from arc_train.pack import Member
 from arc_train.recipe import Halving, Recipe
 from arc_train.seeding import generator
 from arc_train.tasks.views import Split
-from arc_train.training import Outcome, PackRun
+from arc_train.training import PackRun
 
 HALF = (0.5, 0.5, 0.5)
 CLASSES = 3
@@ -93,8 +94,8 @@ def test_a_run_learns_and_reports_what_happened(backbone: nn.Module) -> None:
     assert best.val_accuracy > 80
     assert [row[0] for row in best.curve] == list(range(1, 9))
     assert best.curve[0][1] > best.curve[-1][1]  # type: ignore[operator]
-    assert best.curve[3][2:] == [None, None], "validated at rungs and at the end only"
-    assert best.curve[-1][2:] == [best.val_loss, best.val_accuracy]
+    assert best.curve[3][2:] == (None, None), "validated at rungs and at the end only"
+    assert best.curve[-1][2:] == (best.val_loss, best.val_accuracy)
     adapter = 2 * (24 * 4 + 2 * 4 + 2 * 24)
     assert (best.adapter_params, best.trainable_params) == (adapter, adapter + 25 * CLASSES)
     assert best.seconds > 0

@@ -8,6 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arc_train.hyperparameters.space import (
+    Choice,
+    Config,
+    Range,
+    grid_configs,
+    parse,
+    random_configs,
+)
+from arc_train.packing import split
 from orchestrator.cost.work import cost, published_cost, task_sizes
 from orchestrator.plan import (
     Identity,
@@ -15,13 +24,10 @@ from orchestrator.plan import (
     pack,
     pack_size,
     search_trials,
-    split,
     studies,
 )
-from orchestrator.search.space import Choice, Range, grid_configs, parse, random_configs
 from orchestrator.spec import ProtocolSpec, Spec, load, resolve
 from orchestrator.store.pack import pack_of, pack_text
-from orchestrator.store.result import Config
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 IDENTITY = Identity({"arc_pico": "w"}, {"demo/digits": "d", "demo/count": "c"})

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from arc_train.errors import InputError
+from arc_train.hyperparameters.space import Choice, nearest_config, random_configs
 from arc_train.methods import METHODS, recommended
-from orchestrator.search.space import Choice, nearest_config, random_configs
 from orchestrator.spec import dump, load, resolve
 
 GOOD: dict[str, Any] = {

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arc_train.packing import split
 from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.operations import operations
 from orchestrator.cost.work import pack_work
-from orchestrator.plan import pack, split, studies
+from orchestrator.plan import pack, studies
 from orchestrator.spec import Spec
 from orchestrator.store.pack import PackKind, PackPlan, Trial
 from tests.orchestrator.cost.test_estimate import SIZES, spec

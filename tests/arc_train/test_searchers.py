@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.search.searchers import SEARCHERS, Observation, Problem, portfolio
-from orchestrator.search.space import Choice, Range, Space, random_configs, size
-from orchestrator.store.result import Config
+from arc_train.hyperparameters.searchers import SEARCHERS, Observation, Problem, portfolio
+from arc_train.hyperparameters.space import Choice, Config, Range, Space, random_configs, size
 
 DIMENSIONS = {
     "lr": st.sampled_from([Range(1e-4, 1e-1, True), Choice((0.01,)), Choice((0.001, 0.01, 0.1))]),

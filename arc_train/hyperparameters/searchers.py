@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.search.space import (
+from arc_train.hyperparameters.space import (
     Choice,
+    Config,
     Range,
     Space,
+    Value,
     features,
     grid_configs,
     nearest_config,
     random_configs,
     size,
 )
-from orchestrator.store.result import Config, Value
 
 # Accuracies are clipped so many points below a study's best: how bad a bad configuration is says
 # nothing about good ones.
@@ -90,7 +91,7 @@ def portfolio(problem: Problem, count: int) -> list[Config]:
     histories = [history for history in (problem.own, *problem.others) if history]
     if not histories:
         return _fill(problem, first, count)
-    from orchestrator.search.gaussian_process import fit_posterior
+    from arc_train.hyperparameters.gaussian_process import fit_posterior
 
     candidates = problem.untried([*first, *_candidates(problem)])
     if not candidates:

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.store.result import Config, Value
+Value = int | float | str
+Config = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
