@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
+from arc_train import checkpoints
 from arc_train.errors import InputError
-from arc_train.structure import sites
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -68,7 +66,10 @@ def build(spec: Backbone) -> nn.Module:
         torch.manual_seed(0)  # so that "random" weights are the same in every process
         model = _create(spec, pretrained=spec.weights == "timm")
     if spec.weights not in ("timm", "random"):
-        _load(model, Path(spec.weights), spec.name)
+        try:
+            checkpoints.load(model, Path(spec.weights))
+        except InputError as error:
+            raise InputError(f"backbone {spec.name!r}: {error}") from error
     frozen: nn.Module = model.float().requires_grad_(False).eval()
     return frozen
 
@@ -132,81 +133,3 @@ def statistics(
         return IMAGENET
     config = model.pretrained_cfg
     return spec.mean or tuple(config["mean"]), spec.std or tuple(config["std"])
-
-
-def _load(model: Any, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise InputError(f"backbone {name!r}: no weights file {path}")
-    state: Any
-    try:
-        if path.suffix == ".npz":
-            _check_npz(model, path)
-            model.load_pretrained(str(path))
-            return
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        elif path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise InputError(
-                f"backbone {name!r}: weights {path} has an unknown ending; "
-                "known: .safetensors, .npz, .pt, .pth, .bin, .ckpt"
-            )
-    except InputError:
-        raise
-    except Exception as error:  # each format's reader has its own kinds of error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"backbone {name!r}: can't read weights {path}: {reason}") from error
-    for wrapper in ("model", "state_dict", "model_state"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise InputError(f"backbone {name!r}: weights {path} is not a mapping of names to tensors")
-    _load_state(model, state, f"backbone {name!r}: weights {path}")
-
-
-def _load_state(model: Any, state: dict[str, Tensor], where: str) -> None:
-    """Load all but the classifier, which adaptation replaces anyway."""
-    classifier = model.pretrained_cfg.get("classifier") or "head"
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    own = model.state_dict()
-
-    def of_head(key: str) -> bool:
-        return any(key.startswith(head + ".") for head in heads)
-
-    faults = [f"{key} is missing" for key in own if key not in state and not of_head(key)]
-    faults += [f"{key} is not in the model" for key in state if key not in own and not of_head(key)]
-    faults += [
-        f"{key} is {list(state[key].shape)}, the model has {list(tensor.shape)}"
-        for key, tensor in own.items()
-        if key in state and not of_head(key) and state[key].shape != tensor.shape
-    ]
-    if faults:
-        more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
-        raise InputError(f"{where} doesn't fit the model: {'; '.join(faults[:8])}{more}")
-    model.load_state_dict({k: v for k, v in state.items() if not of_head(k)}, strict=False)
-
-
-def _check_npz(model: Any, path: Path) -> None:
-    """Google's ViT archive against the model's width, depth and patch, before timm loads it."""
-    blocks = [site.block for site in sites(model)]
-    with np.load(path, allow_pickle=False) as archive:
-        prefix = "opt/target/" if "opt/target/embedding/kernel" in archive else ""
-        key = f"{prefix}embedding/kernel"
-        if key not in archive:
-            raise InputError(f"{path} is not Google's ViT format: no array {key}")
-        kernel = archive[key].shape
-        depth = len({k.split("/")[-3] for k in archive if "encoderblock_" in k and "Norm_0" in k})
-        mlp_key = f"{prefix}Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel"
-        hidden = archive[mlp_key].shape[1] if mlp_key in archive else None
-    weight = model.patch_embed.proj.weight
-    expected = (*weight.shape[2:], weight.shape[1], weight.shape[0])
-    faults = []
-    if tuple(kernel) != tuple(expected):
-        faults.append(f"embedding/kernel is {list(kernel)}, the model has {list(expected)}")
-    if depth != len(blocks):
-        faults.append(f"it has {depth} encoder blocks, the model has {len(blocks)}")
-    if hidden is not None and hidden != blocks[0].mlp.fc1.out_features:
-        faults.append(f"its FFN is {hidden} wide, the model's {blocks[0].mlp.fc1.out_features}")
-    if faults:
-        raise InputError(f"{path} doesn't fit the model: {'; '.join(faults)}")
