@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from arc_train.adapting import Adapting
 from arc_train.dropout import SeededDropout
+from arc_train.errors import NotFoldable
 from arc_train.methods import METHODS
-from arc_train.structure import before_last_block, entrances, from_last_block
+from arc_train.structure import before_last_block, call_layers, entrances, from_last_block
 from arc_train.trained import HEAD_BIAS, HEAD_WEIGHT, Trained, state_of
 from arc_train.trials import Trials
 
@@ -39,10 +40,17 @@ class Adapted(nn.Module):
     """A frozen backbone with a method's tensors and a new head; called like the timm model.
 
     neck: trained layers between pooled features and head (the method `mlp`), or None.
+    names: of the plain backbone's tensors.
     """
 
     def __init__(
-        self, backbone: nn.Module, method: str, parts: Adapting, neck: nn.Module | None, head: Head
+        self,
+        backbone: nn.Module,
+        method: str,
+        parts: Adapting,
+        neck: nn.Module | None,
+        head: Head,
+        names: frozenset[str],
     ) -> None:
         super().__init__()
         self.method = method
@@ -50,6 +58,7 @@ class Adapted(nn.Module):
         self.backbone = backbone
         self.neck = neck
         self.head = head
+        self.names = names
 
     def frozen(self, images: Tensor) -> Tensor:
         """What enters the first trained layer, where that is worth keeping.
@@ -131,13 +140,15 @@ def adapt(
     inner = share(backbone).requires_grad_(False).eval()
     width: int = inner.num_features  # type: ignore[assignment]
     inner.reset_classifier(0)  # type: ignore[operator]
+    call_layers(inner)
+    names = frozenset(inner.state_dict())
     device = next(backbone.parameters()).device
     parts = Adapting(generator, device)
     for entrance in entrances(inner)[:1]:
         entrance.register_forward_hook(_Widen(parts.trials))
     neck = METHODS[method].attach(inner, parts, **hyperparameters)
     head = Head(parts.trained, width, num_classes)
-    return Adapted(inner, method, parts, neck, head).to(device)
+    return Adapted(inner, method, parts, neck, head, names).to(device)
 
 
 class _Widen:
@@ -195,12 +206,17 @@ def fold(model: Adapted) -> nn.Module:
     Its `state_dict` loads into `timm.create_model(name, num_classes=K)`.
 
     Raises:
-        NotFoldable: the method has no linear equivalent; the message says why.
+        NotFoldable: the method has no linear equivalent, or the backbone lacks a tensor for it;
+            the message says why.
     """
     plain = copy.deepcopy(model)
     with torch.no_grad():
         METHODS[model.method].fold(plain.backbone)
     timm_model = plain.backbone
+    if more := timm_model.state_dict().keys() - model.names:
+        raise NotFoldable(
+            f"{model.method} needs {min(more)}, which {type(timm_model).__name__} doesn't have"
+        )
     for entrance in entrances(timm_model)[:1]:
         hooks = entrance._forward_hooks
         for key in [key for key, hook in hooks.items() if isinstance(hook, _Widen)]:

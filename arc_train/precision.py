@@ -42,7 +42,7 @@ def set_precision(backbone: M, compute: torch.dtype, stream: torch.dtype = STREA
             module.register_forward_pre_hook(_Takes(torch.float32))
             if name.endswith(("q_norm", "k_norm")):  # meets the values, which a product gave
                 module.register_forward_hook(_Gives(compute))
-        elif module is not backbone:  # whose own tensors, tokens and positions, start the stream
+        elif name and not name.startswith("rope"):  # tokens and positions stay exact
             _cast(module, compute)
         if isinstance(module, PRODUCTS):
             module.register_forward_pre_hook(_Takes(compute))

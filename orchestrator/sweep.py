@@ -144,7 +144,9 @@ def prepare(spec: Spec, progress: Progress) -> Identity:
     for named in spec.backbones:
         backbone = named.backbone()
         progress.say(f"checking backbone {backbone.name}")
-        model = backbones.build(backbone)
+        model = backbones.build(backbone, progress.say)
+        for remark in backbones.remarks(backbone, model):
+            progress.say(remark)
         sides[backbone.name] = backbones.input_size(model)
         prints[backbone.name] = backbones.fingerprint(backbone)
         _check_methods(spec, named.name, model)

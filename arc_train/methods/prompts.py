@@ -32,12 +32,30 @@ class Prompted(nn.Module):
         self.prefix = prefix
         self.replaced = replaced
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
         """x [T*B, N, D], or [T*B, N + p, D] if replaced -> [T*B, N + p, D]."""
         own = for_each_image(self.prompt, len(x)).to(x.dtype)
         rest = self.prefix + (self.prompt.shape[1] if self.replaced else 0)
-        out: Tensor = self.block(torch.cat([x[:, : self.prefix], own, x[:, rest:]], dim=1))
+        tokens = torch.cat([x[:, : self.prefix], own, x[:, rest:]], dim=1)
+        out: Tensor = self.block(tokens, **options)
         return out
+
+
+class _Unrotated:
+    """A hook before a block: prompts have no position, so its rotation leaves them as they are."""
+
+    def __init__(self, first: Prompted) -> None:
+        self.first = first
+
+    def __call__(
+        self, block: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        rope: Tensor | None = options.get("rope")  # [N, 2 * head width]: sines, then cosines
+        if rope is None:
+            return inputs, options
+        sines, cosines = rope.new_zeros(self.first.prompt.shape[1], rope.shape[-1]).chunk(2, dim=-1)
+        unmoved = torch.cat([sines, cosines + 1], dim=-1)
+        return inputs, {**options, "rope": torch.cat([unmoved, rope])}
 
 
 class Unprompted(nn.Module):
@@ -90,6 +108,9 @@ def _attach(backbone: Any, parts: Adapting, tokens: int, depth: int) -> None:
             backbone.layers[i] = PromptedStage(stage, [next(own) for _ in stage.blocks], last)
         return
     prefix = backbone.num_prefix_tokens
+    plain = list(backbone.blocks)
     for i, prompt in enumerate(prompts):
-        backbone.blocks[i] = Prompted(backbone.blocks[i], prompt, prefix, replaced=i > 0)
+        backbone.blocks[i] = Prompted(plain[i], prompt, prefix, replaced=i > 0)
+    for block in plain:
+        block.register_forward_pre_hook(_Unrotated(backbone.blocks[0]), with_kwargs=True)
     backbone.norm = Unprompted(backbone.norm, prompts[0], prefix)

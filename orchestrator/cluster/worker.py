@@ -18,8 +18,14 @@ from ray import tune
 from torch import nn
 
 from arc_train import backbones
-from arc_train.backbones import Backbone
-from arc_train.device import device_of
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(backbone: Backbone) -> Weights:
+    """What the backbone in memory was loaded from, read once."""
+    return backbones.weights(backbone)
+
+
 from arc_train.errors import InputError
 from arc_train.feed import Images
 from arc_train.outcome import Outcome
@@ -37,7 +43,7 @@ from orchestrator.spec import Spec
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan, Trial, pack_of
-from orchestrator.store.result import Curve, DataInfo, MeterRow, Result, Status
+from orchestrator.store.result import Curve, DataInfo, MeterRow, Result, Status, WeightsInfo
 
 # A report to Tune costs some milliseconds: short epochs are run several to a step.
 REPORT_SECONDS = 1.0
@@ -101,6 +107,7 @@ class RunningPack:
                 f"(fingerprint {entry.fingerprint}, not {fingerprint})"
             )
         mean, std = backbones.statistics(backbone, model, spec.data.normalise)
+        self._weights = WeightsInfo(**asdict(_weights(backbone)), mean=mean, std=std)
         # A search keeps no hold of the entry, and no other way to the test images.
         self._test: Callable[[], Split] | None = None
         if plan.kind != "final":
@@ -227,6 +234,7 @@ class RunningPack:
             code=code_version(),
             packages=package_versions(),
             device=device_name(self.run.pack.device),
+            weights=self._weights,
             execution=outcome.execution,
             images_per_second=round(outcome.images_per_second, 1),
             peak_memory=outcome.peak_memory,
@@ -270,6 +278,12 @@ def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
         _held.clear()
         _held[backbone] = set_precision(backbones.build(backbone).to(device), compute_type(device))
     return _held[backbone]
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(backbone: Backbone) -> Weights:
+    """What the backbone in memory was loaded from, read once."""
+    return backbones.weights(backbone)
 
 
 def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) -> Result:

@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Show what the sweep costs, beside the published protocol; returns the exit code."""
     from rich.console import Console
 
+    from arc_train import backbones
     from orchestrator.cost.work import cost, published_cost, task_sizes
     from orchestrator.spec import load
 
@@ -37,9 +38,15 @@ def run(options: argparse.Namespace) -> int:
     sizes = task_sizes(spec)
     counts, published = asdict(cost(spec, sizes)), asdict(published_cost(spec, sizes))
     guess = _estimate(options, spec, sizes)
+    remarks = [
+        remark
+        for named in spec.backbones
+        for remark in backbones.remarks(named.backbone(), backbones.outline(named.backbone()))
+    ]
     if options.json:
         estimated = {"estimate": asdict(guess)} if guess else {}
-        print(json.dumps({**counts, "published_protocol": published, **estimated}))
+        more = {**estimated, "remarks": remarks}
+        print(json.dumps({**counts, "published_protocol": published, **more}))
         return DONE
     console = Console()
     console.print(_count_table(spec.name, counts, published))
@@ -49,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
         style="dim",
     )
     console.print(_devices(spec), style="dim")
+    for remark in remarks:
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
     if guess:
         console.print(_estimate_table(guess, options.price))
         console.print(f"{guess.assumption[0].upper()}{guess.assumption[1:]}.", style="dim")

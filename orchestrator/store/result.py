@@ -70,6 +70,22 @@ class CodeInfo:
     git: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsInfo:
+    """Which weights the backbone had, and what its inputs were normalised with.
+
+    source, revision, sha256: as arc_train.backbones.Weights. mean, std: of pixels in 0..1.
+    """
+
+    __pydantic_config__ = STRICT
+
+    source: str
+    revision: str | None
+    sha256: str | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class TrialInfo:
     """What is known of a trial before it is trained."""
@@ -115,6 +131,7 @@ class Result(TrialInfo):
     code: CodeInfo
     packages: Mapping[str, str]
     device: str | None
+    weights: WeightsInfo | None = None
     execution: str | None = None
     images_per_second: float | None = None
     peak_memory: int | None = None

@@ -1,5 +1,6 @@
 """Checkpoints load from every format, are checked tensor by tensor, and never execute anything."""
 
+import hashlib
 import os
 import pickle
 from dataclasses import replace
@@ -168,3 +169,55 @@ def test_the_embedded_backbone_is_small_and_alive() -> None:
     assert torch.isfinite(logits(model)).all()
     assert backbones.statistics(ARC_PICO, model, "backbone") == backbones.HALF
     assert backbones.statistics(ARC_PICO, model, "imagenet") == backbones.IMAGENET
+
+
+def keep_in_hub_cache(model: torch.nn.Module, repository: str, cache: Path, revision: str) -> Path:
+    """Lay weights as huggingface_hub lays what it has fetched."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / "main").write_text(revision)
+    path = folder / "snapshots" / revision / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    write(model, path)
+    return path
+
+
+def test_weights_of_the_hub_are_named_by_revision_and_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    name = "test_vit.r160_in1k"
+    spec = Backbone(name, name)
+    prints = []
+    for seed, revision in ((1, "a" * 40), (2, "b" * 40)):
+        torch.manual_seed(seed)
+        published = timm.create_model(name)
+        path = keep_in_hub_cache(published, f"timm/{name}", tmp_path, revision)
+        built = backbones.build(spec)
+        assert torch.equal(built.get_parameter("cls_token"), published.get_parameter("cls_token"))
+        weights = backbones.weights(spec)
+        assert weights.source == f"timm/{name}/model.safetensors"
+        assert weights.revision == revision
+        assert weights.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        prints.append(backbones.fingerprint(spec))
+    assert prints[0] != prints[1]
+
+
+def test_remarks_say_assumed_statistics_and_large_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "mae.pth"
+    path.write_bytes(b"")
+    bare = Backbone("mae", "vit_base_patch16_224", str(path))
+    (remark,) = backbones.remarks(bare, backbones.outline(bare))
+    assert "mean [0.5, 0.5, 0.5]" in remark
+    assert "[0.485, 0.456, 0.406]" in remark
+    given = replace(bare, mean=backbones.IMAGENET[0], std=backbones.IMAGENET[1])
+    assert backbones.remarks(given, backbones.outline(given)) == []
+    large = Backbone("dino", "vit_small_patch14_dinov2")
+    (remark,) = backbones.remarks(large, backbones.outline(large))
+    assert "518 px" in remark
+    assert "args: {img_size: 224}" in remark
+    smaller = replace(large, args={"img_size": 224})
+    assert backbones.remarks(smaller, backbones.outline(smaller)) == []

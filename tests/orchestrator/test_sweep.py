@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,11 @@ def test_a_winner_is_exported_as_adapter_and_as_plain_timm_model(
     adapted = adapt(model, "arc", 10, rank=about["config"]["rank"]).eval()
     load_adapter(adapted, load_file(tmp_path / "out" / "adapter.safetensors"))
     mean, std = backbones.statistics(backbone, model, spec.data.normalise)
+    assert final["weights"] == {
+        **asdict(backbones.weights(backbone)),
+        "mean": list(mean),
+        "std": list(std),
+    }
     inputs = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     with torch.no_grad():
         assert (torch.tensor(json.loads(printed)) - adapted(inputs)).abs().max() < 1e-4
