@@ -33,7 +33,7 @@ def spec(folder: SweepFolder) -> Spec:
 
 
 # What files of version 1 say nothing of.
-LATER = dict.fromkeys(("execution", "images_per_second", "peak_memory"))
+LATER = dict.fromkeys(("execution", "images_per_second", "peak_memory", "weights"))
 
 
 def identity(spec: Spec, folder: SweepFolder) -> Identity:
