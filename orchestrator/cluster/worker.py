@@ -18,14 +18,8 @@ from ray import tune
 from torch import nn
 
 from arc_train import backbones
-
-
-@functools.lru_cache(maxsize=1)
-def _weights(backbone: Backbone) -> Weights:
-    """What the backbone in memory was loaded from, read once."""
-    return backbones.weights(backbone)
-
-
+from arc_train.backbones import Backbone, Weights
+from arc_train.device import device_of
 from arc_train.errors import InputError
 from arc_train.feed import Images
 from arc_train.outcome import Outcome
