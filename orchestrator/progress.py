@@ -7,7 +7,7 @@ import contextlib
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from statistics import fmean
 
 from rich.console import Console, Group
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from arc_train.hyperparameters.ranking import rank
 from arc_train.hyperparameters.space import format_config
+from arc_train.tasks.progress import Decoded, telling
 from orchestrator.cluster.report import PackReport
 from orchestrator.cost.forecast import Forecast
 from orchestrator.search.selection import Candidate
@@ -56,27 +57,19 @@ class Progress:
         self.console.print(Text(text, style="dim"))
 
     @contextlib.contextmanager
-    def decoding(self, task: str) -> Iterator[Callable[[int], None]]:
-        """Counts decoded images; quiet when there is nothing to decode."""
-        count = 0
-        status = None
+    def decoding(self, task: str) -> Iterator[Decoded]:
+        """Tells how far a task's decoding is; quiet when there is nothing to decode."""
+        images = 0
+        with telling(task, self.console, self.say) as tell:
 
-        def decoded(images: int) -> None:
-            nonlocal count, status
-            count += images
-            if count % 200 == 0 and self.console.is_terminal:
-                if status is None:
-                    status = self.console.status("")
-                    status.start()
-                status.update(f"preparing {task}: {count} images")
+            def decoded(done: int, total: int) -> None:
+                nonlocal images
+                images = done
+                tell(done, total)
 
-        try:
             yield decoded
-        finally:
-            if status is not None:
-                status.stop()
-        if count:
-            self.say(f"prepared {task}: {count} images")
+        if images:
+            self.say(f"prepared {task}: {images:,} images")
 
     @contextlib.contextmanager
     def sweep(self, search: SweepSearch, forecast: Forecast) -> Iterator[None]:

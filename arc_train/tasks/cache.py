@@ -25,6 +25,7 @@ from arc_train.tasks import stored
 from arc_train.tasks.build import FILES, build, sync
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw
+from arc_train.tasks.progress import Decoded, Lines
 from arc_train.tasks.sources import SPLITS, Source, open_source
 from arc_train.tasks.stored import Loaded
 from arc_train.tasks.transform import Transform, transform
@@ -112,7 +113,7 @@ def prepare(
     root: Path | None,
     size: int,
     cache: Path,
-    progress: Callable[[int], None] = lambda images: None,
+    decoded: Decoded | None = None,
     draw: Draw = UNIFORM,
     say: Callable[[str], None] = _print,
     whole: bool = False,
@@ -120,9 +121,9 @@ def prepare(
     """The task's cache entry, made now if it isn't there or isn't as it was written.
 
     size: side of the square images that the model takes.
-    progress: called with the number of images decoded since the last call.
+    decoded: called after each image that is decoded; by default `say` is told now and then.
     draw: how images are drawn from a data set that has no lists.
-    say: told in one line when an entry is made again.
+    say: told in one line when an entry is made again; by default standard error.
     whole: read every image of an entry that is there; else those are verified when they are loaded.
 
     Raises:
@@ -139,9 +140,9 @@ def prepare(
             shutil.rmtree(folder)
         if not folder.exists():
             check_room(cache, _disk(source, task, size))
-            _make(folder, partial(build, source, how, progress=progress))
+            _make(folder, partial(build, source, how, decoded=decoded or Lines(task.key, say)))
         meta = _meta(folder)
-    again = partial(prepare, task, root, size, cache, progress, draw, say)
+    again = partial(prepare, task, root, size, cache, decoded, draw, say)
     about = (meta["fingerprint"], meta["variant"], meta["split"])
     return Entry(folder, *about, str(how), size, again, say)
 

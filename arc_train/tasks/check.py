@@ -4,7 +4,6 @@ A fault makes results wrong or incomparable. What is merely worth knowing (sizes
 published ones, greyscale images, classes that the training images lack) is a fact.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from arc_train.errors import InputError
-from arc_train.tasks.build import Fingerprint
+from arc_train.tasks.build import Fingerprint, hash_of
 from arc_train.tasks.cache import damage_of, entries
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw, HubSource
@@ -64,7 +63,7 @@ def check(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Report:
         fingerprint = Fingerprint()
         for split in SPLITS:
             for _, content in source.images(split):
-                fingerprint.add(content)
+                fingerprint.add(hash_of(content))
             fingerprint.end(split, labels[split])
         report.fingerprint = fingerprint.text()
         report.encodings = {"drawn": sum(report.sizes.values())}
@@ -132,8 +131,8 @@ def _check_files(report: Report, source: ListSource | HubSource, labels: dict[st
             except InputError as error:
                 report.faults.append(str(error))
                 continue
-            fingerprint.add(content)
-            same_as = hashlib.sha256(content).digest()
+            same_as = hash_of(content)
+            fingerprint.add(same_as)
             encodings[str(image.format)] += 1
             grey += image.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
             tiny += min(image.size) < TINY

@@ -112,10 +112,9 @@ def _prepare(options: argparse.Namespace) -> int:
     from functools import partial
 
     from rich.console import Console
-    from rich.progress import Progress as Bars
 
     from arc_train.tasks import cache
-    from arc_train.tasks.sources import SPLITS, open_source
+    from arc_train.tasks.progress import telling
 
     if options.size < 1:
         raise InputError(f"--size must be at least 1, found {options.size}")
@@ -126,25 +125,16 @@ def _prepare(options: argparse.Namespace) -> int:
         if not options.tasks:
             return DONE
     root = Path(options.root).expanduser() if options.root else None
-    folder = _cache(options)
-    counts = {}
-    for task in _find_tasks(options.tasks):
-        source = open_source(task, root, _draw(options))
-        counts[task] = sum(source.size(split) for split in SPLITS)
+    folder, tasks, draw = _cache(options), _find_tasks(options.tasks), _draw(options)
     console = Console()
-    need = sum(cache.room(t, root, options.size, folder, _draw(options)) for t in counts)
-    free = cache.check_room(folder, need)
     say = partial(console.print, soft_wrap=True, markup=False)
+    need = sum(cache.room(task, root, options.size, folder, draw) for task in tasks)
+    free = cache.check_room(folder, need)
     say(f"about {need / 1e9:.2f} GB in {folder}, {free / 1e9:.0f} GB free")
-    with Bars(console=console) as bars:
-        for task, count in counts.items():
-            bar = bars.add_task(task.key, total=count)
-            decoded = partial(bars.advance, bar)
-            entry = cache.prepare(
-                task, root, options.size, folder, decoded, _draw(options), say, whole=True
-            )
-            bars.update(bar, completed=count)
-            bars.console.print(f"{task.key}: {entry.transform}, fingerprint {entry.fingerprint}")
+    for task in tasks:
+        with telling(task.key, console, say) as decoded:
+            entry = cache.prepare(task, root, options.size, folder, decoded, draw, say, whole=True)
+        say(f"{task.key}: {entry.transform}, fingerprint {entry.fingerprint}")
     return DONE
 
 

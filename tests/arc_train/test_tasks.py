@@ -126,7 +126,7 @@ def test_a_split_of_other_sizes_is_not_called_the_published_one(root: Path) -> N
 
 def _prepare(root: Path) -> tuple[str, int]:
     decoded = []
-    entry = prepare(TASK, root, 16, root / "cache", decoded.append)
+    entry = prepare(TASK, root, 16, root / "cache", lambda *far: decoded.append(far))
     return entry.fingerprint, len(decoded)
 
 
