@@ -9,7 +9,27 @@ from typing import Any, Literal
 import yaml
 from torch import nn
 
-from arc_train.methods import adapter, arc, bias, lora, mlp, prompts, repadapter, selective, ssf
+from arc_train.methods import (
+    adapter,
+    arc,
+    bias,
+    difffit,
+    layernorm,
+    lora,
+    lora_xs,
+    mlp,
+    prompts,
+    repadapter,
+    selective,
+    ssf,
+    vera,
+)
+from arc_train.methods.fused import TARGETS
+
+# head: what lies above the pooled features. selective: weights that the backbone has. prompt:
+# tokens beside the patches. adapter: layers with a non-linearity. reparameterisation: updates of
+# weights. shared: the same by projections that blocks share or that are frozen. other: your own.
+Family = Literal["head", "selective", "prompt", "adapter", "reparameterisation", "shared", "other"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +40,7 @@ class Method:
         tensors to `parts.trained`, and returns trained layers between pooled features and head,
         if it has any.
     fold: turns an adapted backbone back into a plain timm model, in place, or raises NotFoldable.
+    family: what kind of method it is, to sort tables by.
     trains: where the lowest trained tensor lies. What lies below the head or the last block never
         changes, so it is computed once where the images don't.
     in_place: whether it trains the backbone's own weights, which can't differ between the trials
@@ -34,6 +55,7 @@ class Method:
 
     attach: Callable[..., nn.Module | None]
     fold: Callable[[nn.Module], None]
+    family: Family = "other"
     trains: Literal["head", "last block", "blocks"] = "blocks"
     in_place: bool = False
     ranked: bool = False
@@ -43,22 +65,34 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "linear": Method(selective.attach_linear, selective.fold, trains="head"),
-    "full": Method(selective.attach_full, selective.fold, in_place=True),
-    "partial": Method(selective.attach_partial, selective.fold, trains="last block", in_place=True),
-    "bias": Method(bias.attach, bias.fold),
-    "mlp": Method(mlp.attach, mlp.fold, trains="head"),
-    "adapter": Method(
-        adapter.attach, adapter.fold, ranked=True, options={"as_published": (False, True)}
+    "linear": Method(selective.attach_linear, selective.fold, "head", trains="head"),
+    "mlp": Method(mlp.attach, mlp.fold, "head", trains="head"),
+    "full": Method(selective.attach_full, selective.fold, "selective", in_place=True),
+    "partial": Method(
+        selective.attach_partial, selective.fold, "selective", trains="last block", in_place=True
     ),
-    "adapter_houlsby": Method(adapter.attach_houlsby, adapter.fold, ranked=True),
-    "vpt_shallow": Method(prompts.attach_shallow, prompts.fold, unpadded=("tokens",)),
-    "vpt_deep": Method(prompts.attach_deep, prompts.fold, unpadded=("tokens",)),
-    "lora": Method(lora.attach, lora.fold, ranked=True),
-    "ssf": Method(ssf.attach, ssf.fold, decays_vectors=False),
-    "repadapter": Method(repadapter.attach, repadapter.fold, ranked=True),
-    "arc_att": Method(arc.attach_att, arc.fold, ranked=True),
-    "arc": Method(arc.attach, arc.fold, ranked=True, options={"placement": ("norm", "residual")}),
+    "bias": Method(bias.attach, bias.fold, "selective"),
+    "layernorm": Method(layernorm.attach, layernorm.fold, "selective", decays_vectors=False),
+    "difffit": Method(difffit.attach, difffit.fold, "selective", decays_vectors=False),
+    "vpt_shallow": Method(prompts.attach_shallow, prompts.fold, "prompt", unpadded=("tokens",)),
+    "vpt_deep": Method(prompts.attach_deep, prompts.fold, "prompt", unpadded=("tokens",)),
+    "adapter": Method(
+        adapter.attach,
+        adapter.fold,
+        "adapter",
+        ranked=True,
+        options={"as_published": (False, True)},
+    ),
+    "adapter_houlsby": Method(adapter.attach_houlsby, adapter.fold, "adapter", ranked=True),
+    "lora": Method(lora.attach, lora.fold, "reparameterisation", ranked=True),
+    "ssf": Method(ssf.attach, ssf.fold, "reparameterisation", decays_vectors=False),
+    "repadapter": Method(repadapter.attach, repadapter.fold, "reparameterisation", ranked=True),
+    "vera": Method(vera.attach, vera.fold, "shared", ranked=True, options={"target": TARGETS}),
+    "lora_xs": Method(lora_xs.attach, lora_xs.fold, "shared", ranked=True),
+    "arc_att": Method(arc.attach_att, arc.fold, "shared", ranked=True),
+    "arc": Method(
+        arc.attach, arc.fold, "shared", ranked=True, options={"placement": ("norm", "residual")}
+    ),
 }
 
 

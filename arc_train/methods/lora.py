@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from arc_train.adapting import Adapting
-from arc_train.methods.folding import merge
+from arc_train.methods.folding import merge, updated
 from arc_train.structure import sites
 from arc_train.trials import by_trial
 
@@ -52,13 +52,7 @@ class LoRALinear(nn.Module):
         """The plain layer with the same output."""
         q = self.scale.double() * (self.q_B[0].double() @ self.q_A[0].double())
         v = self.scale.double() * (self.v_B[0].double() @ self.v_A[0].double())
-        plain = nn.Linear(
-            self.linear.in_features, self.linear.out_features, bias=self.linear.bias is not None
-        )
-        plain.weight.copy_(self.linear.weight.double() + torch.cat([q, torch.zeros_like(q), v]))
-        if self.linear.bias is not None:
-            plain.bias.copy_(self.linear.bias)
-        return plain
+        return updated(self.linear, torch.cat([q, torch.zeros_like(q), v]))
 
 
 def attach(backbone: nn.Module, parts: Adapting, rank: int = 8, scale: float = 1.0) -> None:

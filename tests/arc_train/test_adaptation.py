@@ -86,7 +86,10 @@ def intended(method: str, model: Any) -> dict[str, tuple[int, ...]]:
     last = "layers.1.blocks.1." if swin else "blocks.1."
     if method == "full":
         shapes |= own
-    if method == "bias":
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)]
+    if method in ("layernorm", "difffit"):
+        shapes |= {n: shape for n, shape in own.items() if n.rpartition(".")[0] in norms}
+    if method in ("bias", "difffit"):
         shapes |= {name: shape for name, shape in own.items() if "bias" in name}
     if method == "partial":
         shapes |= {n: s for n, s in own.items() if n.startswith((last, "norm.", "fc_norm."))}
@@ -116,6 +119,13 @@ def intended(method: str, model: Any) -> dict[str, tuple[int, ...]]:
                 key = f"repadapter.{position}.{i}"
                 shapes |= {f"{key}.down": (2, 2, d), f"{key}.down_bias": (2, 2)}
                 shapes |= {f"{key}.up": (2, 2, d // 2), f"{key}.up_bias": (d,)}
+        if method == "vera":
+            for part in ("q", "v"):
+                shapes |= {f"vera.{i}.{part}.d": (4,), f"vera.{i}.{part}.b": (d,)}
+        if method == "lora_xs":
+            shapes |= {f"lora_xs.{i}.{name}.R": (4, 4) for name in ("qkv", "proj", "fc1", "fc2")}
+        if method == "difffit":
+            shapes |= {f"difffit.{i}.{name}": (d,) for name in ("proj", "fc2")}
     if method == "ssf":
         skipped = ("cls_token", "pos_embed", "reg_token", "relative_position", "ls1", "ls2")
         for name, shape in own.items():
@@ -231,6 +241,11 @@ COUNTS = [
     ("vit_base_patch16_224", "vpt_shallow", {"tokens": 100}, 76_800),
     ("vit_base_patch16_224", "vpt_deep", {"tokens": 10}, 10 * 768 * 12),
     ("vit_base_patch16_224", "mlp", {"layers": 4}, 4 * (768 * 768 + 768)),
+    ("vit_base_patch16_224", "layernorm", {}, 38_400),
+    ("vit_base_patch16_224", "difffit", {}, 140_544),
+    ("vit_base_patch16_224", "vera", {"rank": 256}, 24_576),
+    ("vit_base_patch16_224", "vera", {"rank": 256, "target": "qkv"}, 30_720),
+    ("vit_base_patch16_224", "lora_xs", {"rank": 16}, 12_288),
     ("vit_large_patch16_224", "arc", {"rank": 50}, 153_952),
     ("vit_huge_patch14_224", "arc", {"rank": 50}, 213_120),
     ("swin_base_patch4_window7_224", "arc", {"rank": 50}, 218_464),
@@ -238,13 +253,16 @@ COUNTS = [
     ("swin_base_patch4_window7_224", "vpt_deep", {"tokens": 10}, 120_320),
     ("swin_base_patch4_window7_224", "arc_att", {"rank": 50}, 109_232),
     ("swin_base_patch4_window7_224", "bias", {}, 200_760),
+    ("swin_base_patch4_window7_224", "layernorm", {}, 57_600),
+    ("swin_base_patch4_window7_224", "vera", {"rank": 256}, 36_352),
+    ("swin_base_patch4_window7_224", "vera", {"rank": 256, "target": "qkv"}, 42_240),
     ("swin_base_patch4_window7_224", "partial", {}, 12_601_632 + 2 * 1024),
 ]
 
 
 @pytest.mark.parametrize(("name", "method", "hyper", "count"), COUNTS)
 def test_counts_are_those_of_the_facts(
-    name: str, method: str, hyper: dict[str, int], count: int
+    name: str, method: str, hyper: dict[str, Any], count: int
 ) -> None:
     with torch.device("meta"):
         backbone = timm.create_model(name)
@@ -255,13 +273,16 @@ def test_counts_are_those_of_the_facts(
     assert sum(counts.values()) - counts["head.weight"] - counts["head.bias"] == count
 
 
+STARTS_AS_BACKBONE = ("layernorm", "difffit", "vera")
+
+
 def test_lora_ssf_and_adapters_start_where_they_can_learn() -> None:
-    """Identity for LoRA, adapters and RepAdapter, near it for SSF; and every part alive."""
+    """Identity but for SSF, which is near it; and every part alive."""
     backbone = make()
     x = images(backbone)
     with torch.no_grad():
         before = backbone.forward_head(backbone.forward_features(x), pre_logits=True)  # type: ignore[operator]
-        for method in ("lora", "adapter", "adapter_houlsby", "repadapter"):
+        for method in ("lora", "adapter", "adapter_houlsby", "repadapter", *STARTS_AS_BACKBONE):
             model = adapt(backbone, method, CLASSES, **hyper(method)).eval()
             assert (model.features(x) - before).abs().max() < 1e-5
         near = adapt(backbone, "ssf", CLASSES).eval().features(x)
