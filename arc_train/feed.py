@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from arc_train.seeding import generator
-from arc_train.tasks.views import Split
+from arc_train.tasks.views import Split, gather
 
 # Bytes of a split's images, or of what is kept of them, that a pack may hold on its device.
 HELD = 4 << 30
@@ -98,7 +98,7 @@ class Feed:
             here = slice(step * self._batch_size, (step + 1) * self._batch_size)
             labels = self._labels[on_device[:, here]]
             if (kept := self._keep()) is not None:
-                inputs = kept[on_device[:, here]]
+                inputs = gather(kept, on_device[:, here])
             else:
                 cut = None if places is None else places[:, here]
                 inputs = self._prepare(self._take(index[:, here], cut))
@@ -131,10 +131,13 @@ class Feed:
         """What is kept of all images [N, ...], computed at the first call; None if nothing is."""
         if self._keeps and self._kept is None:
             every = torch.arange(len(self.split))
-            self._keeps = self._computed(every[:1]).nbytes * len(self.split) <= HELD
+            one = self._computed(every[:1])
+            self._keeps = one.nbytes * len(every) <= HELD
             if self._keeps:
-                parts = torch.split(every, EVAL_BATCH)
-                self._kept = torch.cat([self._computed(index) for index in parts])
+                kept = one.new_empty(len(every), *one.shape[1:])
+                for index in torch.split(every, EVAL_BATCH):
+                    kept[index[0] : index[-1] + 1] = self._computed(index)
+                self._kept = kept
         return self._kept
 
 
@@ -145,8 +148,9 @@ def _held(split: Split, device: torch.device) -> Take:
     """(index [T, B], places [T, B, 3] or None) -> uint8 images [T, B, S, S, 3], all on a device."""
     if not isinstance(split.images, Tensor):
         return HeldCrops(split, device)
-    images = split.images.to(device)
-    return lambda index, places: images[index]
+    images = split.images if split.rows is None else gather(split.images, split.rows)
+    images = images.to(device)
+    return lambda index, places: gather(images, index)
 
 
 def _from_host(split: Split, device: torch.device) -> Take:
@@ -169,9 +173,9 @@ class HeldCrops:
         sizes = shapes.prod(dim=1)
         self.shapes = shapes.to(device)
         self.starts = (sizes.cumsum(0) - sizes).to(device)
-        self.pixels = torch.cat(
-            [torch.from_numpy(image.copy()).view(-1, 3) for image in split.images]
-        ).to(device)
+        self.pixels = torch.empty(int(sizes.sum()), 3, dtype=torch.uint8, device=device)
+        for part, image in zip(torch.split(self.pixels, sizes.tolist()), split.images, strict=True):
+            part.copy_(torch.from_numpy(image.copy()).view(-1, 3))
 
     def __call__(self, index: Tensor, places: Tensor | None) -> Tensor:
         """As `Split.batch`: uint8 [..., S, S, 3]."""

@@ -23,13 +23,15 @@ Pixels = Tensor | list[NDArray[np.uint8]]
 class Split:
     """Images with labels int64 [N].
 
-    images: uint8 [N, S, S, 3] (often memory-mapped); or, where crops are taken, a list of uint8
+    images: uint8 [M, S, S, 3] (often memory-mapped); or, where crops are taken, a list of uint8
         [h, w, 3] with h, w >= `side`.
+    rows: int64 [N], which of the images those of the split are; None where they are all.
     """
 
     images: Pixels
     labels: Tensor
     side: int = 0
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,8 +45,16 @@ class Split:
     def nbytes(self) -> int:
         """Bytes of all pixels."""
         if isinstance(self.images, Tensor):
-            return self.images.nbytes
+            return len(self) * self.images[0].nbytes
         return sum(image.nbytes for image in self.images)
+
+    def take(self, index: Tensor) -> "Split":
+        """The images at `index` [N] alone; no pixel is read."""
+        labels = self.labels[index]
+        if isinstance(self.images, Tensor):
+            rows = index if self.rows is None else self.rows[index]
+            return Split(self.images, labels, self.side, rows)
+        return Split([self.images[number] for number in index.tolist()], labels, self.side)
 
     def batch(self, index: Tensor, places: Tensor | None = None) -> Tensor:
         """The images at `index` [...]: uint8 [..., S, S, 3].
@@ -53,26 +63,34 @@ class Split:
             Without it, and where images are whole, nothing is random: the centre is taken.
         """
         if isinstance(self.images, Tensor):
-            return self.images[index]
+            return gather(self.images, index if self.rows is None else self.rows[index])
         wanted = index.flatten().tolist()
         drawn = None if places is None else places.reshape(-1, 3).tolist()
-        crops = torch.empty(len(wanted), self.side, self.side, 3, dtype=torch.uint8)
+        crops = np.empty((len(wanted), self.side, self.side, 3), dtype=np.uint8)
         for i, number in enumerate(wanted):
-            crops[i] = torch.from_numpy(
-                _crop(self.images[number], self.side, drawn[i] if drawn else None)
-            )
-        return crops.view(*index.shape, self.side, self.side, 3)
+            _crop(self.images[number], crops[i], drawn[i] if drawn else None)
+        return torch.from_numpy(crops).view(*index.shape, self.side, self.side, 3)
 
 
-def _crop(image: NDArray[np.uint8], side: int, place: list[float] | None) -> NDArray[np.uint8]:
-    """A copy of [side, side, 3] of an image: at a place, or from the middle."""
+def gather(rows: Tensor, index: Tensor) -> Tensor:
+    """rows [N, ...] at index [A, B] -> [A, B, ...]; whole rows are copied, not elements."""
+    return rows.index_select(0, index.flatten()).view(*index.shape, *rows.shape[1:])
+
+
+def _crop(image: NDArray[np.uint8], crop: NDArray[np.uint8], place: list[float] | None) -> None:
+    """Fill a crop [side, side, 3] from an image: at a place, or from the middle."""
+    side = len(crop)
     spare = [image.shape[0] - side, image.shape[1] - side]
     if place is None:
         top, left = round(spare[0] / 2), round(spare[1] / 2)  # as torchvision's CenterCrop
     else:
         top, left = int(place[0] * (spare[0] + 1)), int(place[1] * (spare[1] + 1))
     cut = image[top : top + side, left : left + side]
-    return np.ascontiguousarray(cut[:, ::-1] if place is not None and place[2] < 0.5 else cut)
+    if place is None or place[2] >= 0.5:
+        crop[:] = cut
+        return
+    for channel in range(3):  # pixel by pixel, three bytes each, it would take four times as long
+        crop[..., channel] = cut[:, ::-1, channel]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 import contextlib
 import logging
 import os
+import pickle
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -215,12 +217,25 @@ class _Watch(_Unsaved, tune.Callback):
         """A worker failed. Tune has told the searcher so, but not why."""
         if self._searcher.fault is not None:
             return  # none did: it was our own part, and the run is about to end
-        error = trial.get_pickled_error()  # None where a worker died before it began
+        error = _error_of(trial)
         cause = getattr(error, "cause", None)
         with self._searcher.keep_faults():
             self._searcher.failed(
                 trial.trial_id, cause or error or RuntimeError("the worker died between two packs")
             )
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """Why a trial failed, if anyone knows.
+
+    Tune leaves the error in a folder of the driver and copies it some time later to where
+    `Trial.get_pickled_error` looks for it.
+    """
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    error: BaseException = pickle.loads(Path(path).read_bytes())
+    return error
 
 
 @contextlib.contextmanager

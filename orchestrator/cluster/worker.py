@@ -59,9 +59,20 @@ class PackWorker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train for a while; write the results of the trials that ended."""
+        if self._fault is not None:
+            raise self._fault
         return self.pack.advance(REPORT_SECONDS).to_tune()
 
     def _start(self, config: dict[str, Any]) -> None:
+        """Start a pack. What keeps it from starting is raised by its first step: an error in a
+        start reaches the driver as the death of an actor, its own words lost in a traceback."""
+        self._fault: Exception | None = None
+        try:
+            self._build(config)
+        except Exception as error:
+            self._fault = error
+
+    def _build(self, config: dict[str, Any]) -> None:
         spec = Spec.model_validate_json(config["spec"])
         torch.set_num_threads(max(1, int(spec.resources.cpu)))
         # Compiled code is kept beside the images: the next worker on this node finds it.

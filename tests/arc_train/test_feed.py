@@ -42,6 +42,23 @@ def test_crops_by_gathering_pixels_are_those_cut_on_the_host(
     assert torch.equal(held(index, None), split.batch(index, None))
 
 
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=9), st.booleans())
+def test_some_images_of_a_split_are_shown_as_in_all_of_it(taken: list[int], crops: bool) -> None:
+    split = ragged([(8 + i, 12 - i // 2) for i in range(7)]) if crops else whole(7)
+    some, index = split.take(torch.tensor(taken)), torch.tensor(taken)
+    every = torch.arange(len(taken))
+    assert torch.equal(some.batch(every), split.batch(index))
+    assert torch.equal(some.labels, split.labels[index])
+    again = some.take(every.flip(0))
+    assert torch.equal(again.batch(every), split.batch(index.flip(0)))
+    place = torch.rand(len(taken), 3)
+    assert torch.equal(some.batch(every, place), split.batch(index, place))
+    held = feed._held(some, CPU)
+    places = place[None] if crops else None
+    assert torch.equal(held(every[None], places)[0], some.batch(every, place))
+    assert some.nbytes <= len(taken) * max(image.nbytes for image in split.images)
+
+
 @pytest.mark.parametrize("orders", [[5, 5], [5, 6]])
 def test_an_epoch_shows_each_image_once_to_each_trial(orders: list[int]) -> None:
     split = whole(20)

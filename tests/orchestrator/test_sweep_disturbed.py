@@ -9,6 +9,10 @@ from collections import Counter
 
 import pytest
 
+from orchestrator.plan import Identity
+from orchestrator.progress import Progress
+from orchestrator.spec import Spec
+from orchestrator.sweep import prepare
 from tests.gate import Gate, wait_until
 from tests.sweeps import TRIALS, Sweep, outcome
 
@@ -120,6 +124,32 @@ def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(
     assert f"{statuses['failed']} failed" in out
     assert sweep.run()[0] == 0
     sweep.check_complete()
+
+
+def test_a_pack_that_can_not_start_says_why_on_a_new_worker_and_on_a_used_one(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare_wrongly(spec: Spec, progress: Progress) -> Identity:
+        identity = prepare(spec, progress)
+        return Identity(identity.backbones, {**identity.tasks, "demo/count": "of other images"})
+
+    monkeypatch.setattr("orchestrator.sweep.prepare", prepare_wrongly)
+    sweep.write(
+        {
+            **sweep.spec,
+            "methods": ["linear"],
+            "search": {"trials": 2, "algorithm": "random", "halving": None},
+            "resources": {"gpu": 0, "cpu": 2, "max_failures": 1},  # one pack after the other
+        }
+    )
+    code, out, err = sweep.run()
+    assert code == 1
+    notes = {r["task"]: r["note"] for r in sweep.results().values() if r["status"] == "failed"}
+    (note,) = notes.values()
+    assert note.startswith("InputError: demo/count: this node's images differ from those of the dr")
+    said = " ".join((out + err).split())
+    assert "tried again (InputError: demo/count: this node's images differ" in said
+    assert "died" not in said
 
 
 def test_two_drivers_never_work_in_one_folder(sweep: Sweep, gate: Gate) -> None:
