@@ -1,8 +1,10 @@
 """Every random draw has an address: (sweep seed, study, trial, purpose, ...) -> a generator."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*address: object) -> int:
@@ -11,6 +13,8 @@ def seed_of(*address: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def generator(*address: object) -> torch.Generator:
+def generator(*address: object) -> "torch.Generator":
     """A CPU generator for `address`: the same numbers whatever device the training runs on."""
+    import torch
+
     return torch.Generator().manual_seed(seed_of(*address))

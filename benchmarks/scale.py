@@ -17,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from orchestrator import contents
+from orchestrator.leaderboard import board_of, write
 from orchestrator.plan import Identity
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import load
 from orchestrator.store.folder import SweepFolder
-from orchestrator.sweep import write_leaderboard
 
 
 def main() -> None:
@@ -92,7 +93,9 @@ def bookkeeping(folder: Path) -> Any:
 
 def leaderboard(folder: Path) -> Any:
     """leaderboard.json, .csv and .html."""
-    return write_leaderboard(load(folder / "spec.yaml"), SweepFolder(folder))
+    place = SweepFolder(folder)
+    found = contents.read(place)
+    write(place, found, board_of(found))
 
 
 if __name__ == "__main__":

@@ -6,18 +6,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
-from arc_train.backbones import Backbone
+from arc_train.backbone import Backbone
 from arc_train.errors import InputError
 from arc_train.hyperparameters.space import format_config
 from arc_train.pack import OPTIMISER
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.transform import transform
-from orchestrator.plan import studies
+from orchestrator import contents
+from orchestrator.contents import Contents
 from orchestrator.search.selection import Candidate, finals, select
-from orchestrator.spec import Spec, load
+from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder, write_atomically
 from orchestrator.store.result import Result, Study, plain_result
 
@@ -40,19 +42,21 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
         InputError: no such sweep, study or final, or a method that doesn't fold.
     """
     sweep = SweepFolder(folder)
-    spec = load(sweep.resolved_spec())
-    chosen = _study(spec, study)
-    final = _final(spec, sweep, chosen, seed)
-    adapter = load_file(sweep.adapter(final.id))
-    backbone = spec.backbone(chosen.backbone)
+    found = contents.read(sweep)
+    chosen = _study(found, study)
+    final = _final(found, chosen, seed)
+    source = sweep.adapter(final.id)
+    adapter = _adapter(source)
+    backbone = found.backbones.get(chosen.backbone)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if folded:
-            _write_folded(spec, backbone, final, adapter, out)
+            if found.spec is None or backbone is None:
+                raise InputError(f"--fold: {sweep.spec} names the backbone, and can't be read")
+            _write_folded(found.spec, backbone, final, adapter, out)
         else:
-            source = sweep.adapter(final.id)
             write_atomically(out / "adapter.safetensors", source.read_bytes())
-            about = {**plain_result(final), "backbone": asdict(backbone)}
+            about = {**plain_result(final), "backbone": backbone and asdict(backbone)}
             write_atomically(out / "adapter.json", json.dumps(about, indent=1).encode())
     except OSError as error:
         raise InputError(f"can't write {out}: {error.strerror}") from error
@@ -62,8 +66,8 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
     return Exported(out, f"{what}, test accuracy {final.test_accuracy:.1f} %")
 
 
-def _study(spec: Spec, name: str) -> Study:
-    known = {str(study): study for study in studies(spec)}
+def _study(found: Contents, name: str) -> Study:
+    known = {str(study): study for study in found.studies}
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -71,14 +75,24 @@ def _study(spec: Spec, name: str) -> Study:
     return known[name]
 
 
-def _final(spec: Spec, sweep: SweepFolder, study: Study, seed: int | None) -> Result:
+def _adapter(path: Path) -> dict[str, Any]:
+    try:
+        tensors: dict[str, Any] = load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no adapter {path}: has it been moved?") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    return tensors
+
+
+def _final(found: Contents, study: Study, seed: int | None) -> Result:
     """The winner's final under the seed, or under the first one that there is."""
-    own = [result for result in sweep.results().values() if result.study == study]
+    own = [result for result in found.results.values() if result.study == study]
     by_seed = {final.seed: final for final in finals(own, select(map(Candidate.of, own)))}
     if not by_seed:
         raise InputError(f"study {study} has no finished final yet: run the sweep to its end")
     if seed is None:
-        seed = next(s for s in (*spec.finals.seeds, *by_seed) if s in by_seed)
+        seed = next(s for s in (*found.seeds, *by_seed) if s in by_seed)
     if seed not in by_seed:
         has = ", ".join(map(str, sorted(by_seed)))
         raise InputError(f"study {study} has no final of seed {seed}; it has {has}")

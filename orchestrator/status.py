@@ -4,32 +4,38 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from filelock import FileLock, Timeout
-
 from arc_train.hyperparameters.space import Config
-from orchestrator.plan import budget, studies
+from arc_train.methods import METHODS
+from orchestrator import contents
+from orchestrator.plan import budget
 from orchestrator.search.selection import Candidate, metered_alike, select
-from orchestrator.spec import Spec, load
+from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.lock import is_locked
 from orchestrator.store.pack import PackKind
 from orchestrator.store.result import Result, Study
 
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """One study: trials that ended of those expected, and the best so far."""
+    """One study: trials that ended of those expected, and the best so far.
+
+    How many are expected is None where the folder doesn't tell.
+    """
 
     study: str
     search: int
-    search_expected: int
+    search_expected: int | None
     finals: int
-    finals_expected: int
+    finals_expected: int | None
     best_val_accuracy: float | None
     config: Config | None
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to run."""
+        """Whether nothing is left to run, as far as the folder tells."""
+        if self.search_expected is None or self.finals_expected is None:
+            return False
         return self.search >= self.search_expected and self.finals >= self.finals_expected
 
 
@@ -48,7 +54,7 @@ class SweepStatus:
     """A sweep's folder.
 
     running: whether a driver works in it. statuses: trials by status. complete: how many studies
-    are.
+    are. unreadable: what is wrong with files that are left aside.
     """
 
     sweep: str
@@ -57,6 +63,7 @@ class SweepStatus:
     complete: int
     studies: tuple[StudyStatus, ...]
     packs_begun: tuple[PackStatus, ...]
+    unreadable: tuple[str, ...] = ()
 
 
 def status(path: str) -> SweepStatus:
@@ -66,13 +73,13 @@ def status(path: str) -> SweepStatus:
         InputError: it is no sweep's folder.
     """
     folder = SweepFolder(path)
-    spec = load(folder.resolved_spec())
-    results = folder.results()
+    found = contents.read(folder)
+    results = found.results
     ended: dict[Study, list[Result]] = {}
-    for result in metered_alike(results.values(), spec.protocol.leak_meter):
+    for result in metered_alike(results.values(), found.leak_meter):
         if result.status != "failed":
             ended.setdefault(result.study, []).append(result)
-    lines = tuple(_study(spec, study, ended.get(study, [])) for study in studies(spec))
+    lines = tuple(_study(found.spec, study, ended.get(study, [])) for study in found.studies)
     begun = (
         PackStatus(
             str(pack.study),
@@ -80,42 +87,35 @@ def status(path: str) -> SweepStatus:
             len(pack.trials),
             sum(trial.id in results for trial in pack.trials),
         )
-        for pack in folder.pack_records()
+        for pack in folder.readable_packs()
     )
     return SweepStatus(
-        sweep=spec.name,
-        running=_running(folder),
+        sweep=found.name,
+        running=is_locked(folder),
         statuses=dict(sorted(Counter(result.status for result in results.values()).items())),
         complete=sum(line.complete for line in lines),
         studies=lines,
         packs_begun=tuple(pack for pack in begun if pack.ended < pack.trials),
+        unreadable=found.unreadable,
     )
 
 
-def _study(spec: Spec, study: Study, own: list[Result]) -> StudyStatus:
+def _study(spec: Spec | None, study: Study, own: list[Result]) -> StudyStatus:
     # Results under other seeds are those of the best trials, validated again.
-    searched = [r for r in own if r.kind == "search" and r.seed == spec.seed]
+    searched = [r for r in own if r.kind == "search" and (spec is None or r.seed == spec.seed)]
     best = select(map(Candidate.of, own))
     return StudyStatus(
         study=str(study),
         search=len(searched),
-        search_expected=budget(spec, study),
+        search_expected=_budget(spec, study),
         finals=sum(result.kind == "final" for result in own),
-        finals_expected=len(spec.finals.seeds),
+        finals_expected=len(spec.finals.seeds) if spec else None,
         best_val_accuracy=best.val_accuracy if best else None,
         config=best.config if best else None,
     )
 
 
-def _running(folder: SweepFolder) -> bool:
-    """Whether a driver holds the folder. (Seen from the driver's machine, or where locks carry.)"""
-    path = folder.path / ".lock"
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a place where nothing can be locked, such as a copy that is read-only
-        return False
+def _budget(spec: Spec | None, study: Study) -> int | None:
+    if spec is None or study.method not in METHODS:  # a method of one's own that isn't here
+        return None
+    return budget(spec, study)

@@ -3,14 +3,10 @@
 Running is making the files that are missing, so the same command resumes whatever ended how.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
-from filelock import FileLock, Timeout
 
 from arc_train import adapt, backbones
 from arc_train.errors import InputError
@@ -19,19 +15,21 @@ from arc_train.tasks import cache
 from arc_train.tasks.catalog import catalog
 from orchestrator import leaderboard
 from orchestrator.cluster.report import PackReport
+from orchestrator.contents import Contents
 from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.work import task_sizes
-from orchestrator.leaderboard.board import Board, Protocol
-from orchestrator.plan import Identity, studies
+from orchestrator.leaderboard.board import Board
+from orchestrator.plan import Identity, studies, trial_id
 from orchestrator.progress import Progress
-from orchestrator.search.selection import metered_alike
 from orchestrator.search.studies import SweepSearch
-from orchestrator.spec import Spec, dump
+from orchestrator.spec import Spec, dump, load_resolved
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.lock import locked
 from orchestrator.store.pack import PackPlan
 from orchestrator.store.result import Result
-from orchestrator.tracking.settings import has_credentials, project_name, resolve_mode
+from orchestrator.tracking.settings import resolve_mode
 from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.upload import tracker_of
 
 # What may not change in a sweep's folder: results made otherwise can't stand in one table.
 FIXED = ("seed", "backbones", "training")
@@ -63,79 +61,32 @@ def run(spec: Spec, progress: Progress) -> Ended:
     """
     folder = SweepFolder(spec.place)
     folder.create()
-    with _locked(folder):
+    with locked(folder):
         _check_folder(spec, folder)
         identity = prepare(spec, progress)
         _check_results(spec, folder, identity)
         folder.write(folder.spec, dump(spec).encode())
         search = SweepSearch(spec, identity, folder)
-        tracker = _tracker(spec, folder, resolve_mode(spec.wandb.mode))
         before = folder.results()
+        mode = resolve_mode(spec.wandb.mode)
+        tracker = tracker_of(Contents(spec.name, spec, before), folder, mode)
         for result in before.values():
             tracker.log(result)
         problem, interrupted = None, False
         if search.ready():
             interrupted, problem = _tune(spec, folder, identity, search, tracker, progress)
-        board = write_leaderboard(spec, folder)
+        contents = Contents(spec.name, spec, folder.results())
+        board = leaderboard.board_of(contents)
+        leaderboard.write(folder, contents, board)
         if not interrupted:
             tracker.board(board)
         tracker.close(timeout=10 if interrupted else None)
-        results = folder.results()
+        results = contents.results
         statuses: dict[str, int] = {}
         for result in results.values():
             statuses[result.status] = statuses.get(result.status, 0) + 1
         trained = sum(1 for trial in results if before.get(trial) != results[trial])
         return Ended(folder.path, board, statuses, trained, interrupted, problem or tracker.problem)
-
-
-def upload(spec: Spec, folder: SweepFolder, board: Board) -> None:
-    """Have every result and the leaderboard as W&B runs online, wherever the sweep ran.
-
-    What is online already isn't sent again.
-
-    Raises:
-        InputError: no credentials, or W&B can't be reached.
-    """
-    if not has_credentials():
-        raise InputError(
-            "W&B needs credentials: run `wandb login`, or set WANDB_API_KEY (and "
-            "WANDB_BASE_URL for a server of your own)"
-        )
-    if resolve_mode("online") != "online":
-        raise InputError(
-            "WANDB_MODE, WANDB_DISABLED or `wandb offline` says that nothing is to be sent; undo "
-            "that (`wandb online`) and run this again"
-        )
-    with _locked(folder):
-        tracker = _tracker(spec, folder, "online")
-        for result in folder.results().values():
-            tracker.log(result)
-        tracker.board(board)
-        tracker.close()
-    if tracker.problem:
-        raise InputError(tracker.problem)
-
-
-def _tracker(spec: Spec, folder: SweepFolder, mode: str) -> Tracker:
-    project = project_name(spec.wandb.project, spec.name)
-    return Tracker(folder.path, spec.name, mode, project, spec.wandb.entity)
-
-
-def write_leaderboard(spec: Spec, folder: SweepFolder) -> Board:
-    """Write the leaderboard's files from the result files."""
-    results = metered_alike(folder.results().values(), spec.protocol.leak_meter)
-    tasks = catalog()
-    board = leaderboard.leaderboard(
-        spec.name,
-        Protocol(spec.protocol.final_on, spec.protocol.leak_meter, tuple(spec.finals.seeds)),
-        results,
-        studies(spec),
-        {task: tasks[task].group for task in spec.tasks},
-        {named.name: named.backbone() for named in spec.backbones},
-    )
-    leaderboard.write(folder, board, results)
-    folder.collect()
-    return board
 
 
 def prepare(spec: Spec, progress: Progress) -> Identity:
@@ -211,44 +162,34 @@ def _tune(
     return False, None
 
 
-@contextlib.contextmanager
-def _locked(folder: SweepFolder) -> Iterator[None]:
-    lock = FileLock(folder.path / ".lock")
-    try:
-        lock.acquire(timeout=1)  # `status` holds it for a moment
-    except Timeout:
-        raise InputError(
-            f"another arc-sweep run is working in {folder.path}; wait for it, or give this sweep "
-            "another name"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _check_folder(spec: Spec, folder: SweepFolder) -> None:
     """Refuse to continue a sweep under other rules."""
-    text = folder.earlier_spec()
-    if text is None:
+    path = folder.fetched_spec()
+    if path is None:
         return
-    try:
-        old = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{folder.spec} is damaged: {error}") from error
-    new = spec.model_dump(mode="json")
-    changed = [key for key in FIXED if old.get(key) != new[key]]
+    old, new = _rules(load_resolved(path)), _rules(spec)
+    changed = [key for key in FIXED if old[key] != new[key]]
     for part, keys in FIXED_IN.items():
-        changed += [f"{part}.{k}" for k in keys if old.get(part, {}).get(k) != new[part][k]]
+        changed += [f"{part}.{k}" for k in keys if old[part][k] != new[part][k]]
     if changed and folder.results():
         raise InputError(
             f"{folder.path} holds results of a sweep with another {', '.join(changed)}; give this "
-            "sweep another name or storage, or delete that folder"
+            "sweep another name or storage"
         )
 
 
+def _rules(spec: Spec) -> dict[str, Any]:
+    """A spec as plain data, without the places of weights: `_check_results` compares the bytes."""
+    plain = spec.model_dump(mode="json")
+    for backbone in plain["backbones"]:
+        if backbone["weights"] not in ("timm", "random"):
+            backbone["weights"] = "a file"
+    return plain
+
+
 def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
-    """Refuse to put results of other images into one table with new ones."""
+    """Refuse to put results of other images or weights into one table with new ones."""
+    known = set(studies(spec))
     for result in folder.results().values():
         expected = identity.tasks.get(result.task)
         if expected and result.data.fingerprint != expected:
@@ -257,6 +198,14 @@ def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
                 f"(fingerprint {result.data.fingerprint}, now {expected}); give this sweep "
                 "another name or storage"
             )
+        # All else that an id is made of is the same by now.
+        if result.study in known and (result.kind, result.seed) == ("search", spec.seed):
+            expected = trial_id(spec, result.study, identity, "search", result.config, result.seed)
+            if result.id != expected:
+                raise InputError(
+                    f"{folder.path} holds results of backbone {result.backbone!r} made with other "
+                    "weights; give this sweep another name or storage"
+                )
 
 
 def _check_methods(spec: Spec, name: str, model: Any) -> None:

@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from torch import nn
 
-from arc_train.methods import (
+from arc_train.methods.deferred import (
     adapter,
     arc,
     bias,
@@ -25,6 +24,9 @@ from arc_train.methods import (
     vera,
 )
 from arc_train.methods.fused import TARGETS
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # head: what lies above the pooled features. selective: weights that the backbone has. prompt:
 # tokens beside the patches. adapter: layers with a non-linearity. reparameterisation: updates of
@@ -53,8 +55,8 @@ class Method:
         them, since trials of a pack share the structure; left out, the first value holds.
     """
 
-    attach: Callable[..., nn.Module | None]
-    fold: Callable[[nn.Module], None]
+    attach: "Callable[..., nn.Module | None]"
+    fold: "Callable[[nn.Module], None]"
     family: Family = "other"
     trains: Literal["head", "last block", "blocks"] = "blocks"
     in_place: bool = False

@@ -1,15 +1,16 @@
-"""How many parameters a method trains, beside what the published tables print."""
+"""How many parameters a method trains, beside what the published tables print.
+
+torch is imported where something is counted: the printed figures are read without it.
+"""
 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from arc_train.adaptation import adapt, trainable
-from arc_train.backbones import Backbone, outline
+from arc_train.backbone import Backbone
 from arc_train.methods import METHODS
 
 
@@ -34,6 +35,8 @@ class Count:
 
 def counts() -> list[Count]:
     """All methods on the backbones of the published tables; nothing is downloaded or allocated."""
+    from arc_train.backbones import outline
+
     table = published()
     found = []
     for entry in table["tables"]:
@@ -72,6 +75,8 @@ def trained(backbone: Backbone, method: str) -> int:
     Raises:
         InputError: there is no such model, or the method can't adapt it.
     """
+    from arc_train.backbones import outline
+
     return _count(outline(backbone), method, {})[0]
 
 
@@ -84,6 +89,10 @@ def published() -> dict[str, Any]:
 
 def _count(backbone: Any, method: str, setting: dict[str, Any]) -> tuple[int, int]:
     """(trained parameters without the head, width of the features)."""
+    import torch
+
+    from arc_train.adaptation import adapt, trainable
+
     with torch.device("meta"):
         model = adapt(backbone, method, 2, **setting)
     sizes = {name: p.numel() for name, p in trainable(model).items()}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from arc_train.adapting import Adapting
-from arc_train.methods import bias
+from arc_train.methods.bias import attach as attach_bias
 from arc_train.methods.folding import merge
 from arc_train.methods.layernorm import train_norms
 from arc_train.structure import sites
@@ -52,7 +52,7 @@ def attach(backbone: nn.Module, parts: Adapting) -> None:
         for owner, name in ((site.block.attn, "proj"), (site.block.mlp, "fc2"))
     ]
     train_norms(backbone, parts)
-    bias.attach(backbone, parts)
+    attach_bias(backbone, parts)
     for key, owner, name, width in ends:
         gain = parts.trained.add(key, torch.ones(width))
         setattr(owner, name, Gained(getattr(owner, name), gain))

@@ -120,7 +120,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         self._search, self.reports = search, reports
         self._max_failures = spec.resources.max_failures
         # Texts, since of each pack's config Tune keeps some copies: of a text there is one.
-        self._spec = spec.model_dump_json()
+        self._spec = spec.with_absolute_weights().model_dump_json()
         self.need = {"cpu": spec.resources.cpu, "gpu": spec.gpus}
         self._live: set[str] = set()
         self.packs: dict[str, PackPlan] = {}

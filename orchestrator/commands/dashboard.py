@@ -14,24 +14,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Save workspace and report, online where there are credentials; returns the exit code."""
-    from orchestrator.spec import load
-    from orchestrator.store.folder import SweepFolder, write_atomically
-    from orchestrator.sweep import upload, write_leaderboard
+    from orchestrator import contents, leaderboard
+    from orchestrator.store.folder import SweepFolder
     from orchestrator.tracking import dashboard
     from orchestrator.tracking.settings import has_credentials, project_name, resolve_mode
+    from orchestrator.tracking.upload import upload
 
     folder = SweepFolder(options.folder)
-    spec = load(folder.resolved_spec())
-    board = write_leaderboard(spec, folder)
-    place = project_name(spec.wandb.project, spec.name)
+    found = contents.read(folder)
+    board = leaderboard.board_of(found)
+    leaderboard.write(folder, found, board)
+    place = project_name(found.wandb.project, found.name)
     if has_credentials() and resolve_mode("online") == "online":
-        upload(spec, folder, board)  # the panels show its runs
-        for what, url in dashboard.save(folder.path, board, spec.wandb.entity, place).items():
+        upload(folder, found, board)  # the panels show its runs
+        for what, url in dashboard.save(folder.path, board, found.wandb.entity, place).items():
             print(f"{what:10} {url}")
         return DONE
     for what, content in dashboard.specification(board).items():
         path = folder.path / f"wandb_{what}.json"
-        write_atomically(path, json.dumps(content, indent=1).encode())
+        folder.write(path, json.dumps(content, indent=1).encode())
         print(f"{what:10} {path}")
     print(
         f"No W&B credentials (`wandb login`, or WANDB_API_KEY): with them this command sends the "

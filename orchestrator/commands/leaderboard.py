@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from orchestrator.commands.exit_codes import DONE
 
 if TYPE_CHECKING:
     from orchestrator.leaderboard.board import Board
-    from orchestrator.store.folder import SweepFolder
+    from orchestrator.store.result import Result
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,21 +29,26 @@ def run(options: argparse.Namespace) -> int:
     """Rebuild and show the leaderboard; returns the exit code."""
     from rich.console import Console
 
+    from orchestrator import contents, leaderboard
     from orchestrator.leaderboard.board import plain_board
     from orchestrator.leaderboard.terminal import render
-    from orchestrator.spec import load
-    from orchestrator.store.folder import SweepFolder
-    from orchestrator.sweep import upload, write_leaderboard
+    from orchestrator.store.folder import SweepFolder, Unwritable
 
     folder = SweepFolder(options.folder)
-    spec = load(folder.resolved_spec())
-    board = write_leaderboard(spec, folder)
+    found = contents.read(folder)
+    board = leaderboard.board_of(found)
+    try:
+        leaderboard.write(folder, found, board)
+    except Unwritable as error:  # a copy to look at
+        print(f"{error}; the leaderboard is shown, not written", file=sys.stderr)
     if options.latex:
         _write_latex(board, Path(options.latex))
     if options.png:
-        _draw_figures(board, folder, Path(options.png))
+        _draw_figures(board, found.results.values(), Path(options.png))
     if options.wandb:
-        upload(spec, folder, board)
+        from orchestrator.tracking.upload import upload
+
+        upload(folder, found, board)
     if options.json:
         print(json.dumps(plain_board(board)))
     else:
@@ -59,7 +65,7 @@ def _write_latex(board: "Board", file: Path) -> None:
         raise InputError(f"--latex {file}: {error.strerror}") from error
 
 
-def _draw_figures(board: "Board", folder: "SweepFolder", place: Path) -> None:
+def _draw_figures(board: "Board", results: "Iterable[Result]", place: Path) -> None:
     try:
         from orchestrator.leaderboard.figures import draw
     except ImportError as error:
@@ -67,7 +73,7 @@ def _draw_figures(board: "Board", folder: "SweepFolder", place: Path) -> None:
             f"--png needs matplotlib ({error}): pip install 'arc-sweep[plots]', or matplotlib"
         ) from error
     try:
-        drawn = draw(board, folder.results().values(), place)
+        drawn = draw(board, results, place)
     except OSError as error:
         raise InputError(f"--png {place}: {error.strerror}") from error
     print(f"{len(drawn)} figures in {place}/", file=sys.stderr)

@@ -47,11 +47,18 @@ def run(options: argparse.Namespace) -> int:
             soft_wrap=True,
             markup=False,
         )
+    for fault in state.unreadable:
+        console.print(f"left aside: {fault}", soft_wrap=True, markup=False)
     return DONE
+
+
+def _of(count: int, expected: int | None) -> str:
+    return f"{count}/{'?' if expected is None else expected}"
 
 
 def _study_table(studies: Iterable["StudyStatus"]) -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("study", "search", "finals", "best val"):
@@ -59,9 +66,9 @@ def _study_table(studies: Iterable["StudyStatus"]) -> "Table":
     for study in studies:
         best = study.best_val_accuracy
         table.add_row(
-            study.study,
-            f"{study.search}/{study.search_expected}",
-            f"{study.finals}/{study.finals_expected}",
+            Text(study.study),
+            _of(study.search, study.search_expected),
+            _of(study.finals, study.finals_expected),
             "" if best is None else f"{best:.1f}",
         )
     return table

@@ -13,10 +13,11 @@ import yaml
 from arc_train.errors import InputError
 from arc_train.methods import METHODS, Method
 from arc_train.tasks.catalog import catalog
+from orchestrator import contents
 from orchestrator.cost.operations import operations, size
 from orchestrator.cost.work import Stretch, Work, task_sizes
 from orchestrator.plan import studies
-from orchestrator.spec import Spec, load, nearest
+from orchestrator.spec import Spec, nearest
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.result import Result, Study
 
@@ -145,12 +146,15 @@ def measured(path: str) -> Rates:
         InputError: it is no sweep's folder, or has no trial that was trained.
     """
     folder = SweepFolder(path)
-    spec = load(folder.resolved_spec())
+    found = contents.read(folder)
+    spec = found.spec
+    if spec is None:
+        raise InputError(f"--measured {path}: its spec.yaml is missing or damaged")
     sizes, known = task_sizes(spec), set(studies(spec))
     done: dict[str, float] = defaultdict(float)
     took: dict[str, float] = defaultdict(float)
     devices: Counter[str] = Counter()
-    for result in folder.results().values():
+    for result in found.results.values():
         study = result.study
         if study in known and result.seconds and result.epochs_run:
             done[study.method] += operations(spec, study, _passed(spec, result, sizes[study.task]))

@@ -16,9 +16,12 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What finals are made under. final_on: the splits that they train on."""
+    """What finals are made under.
 
-    final_on: str
+    final_on: the splits that they train on; None where spec.yaml is missing.
+    """
+
+    final_on: str | None
     leak_meter: bool
     seeds: tuple[int, ...]
 
@@ -152,13 +155,14 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The leaderboard of a sweep."""
+    """The leaderboard of a sweep. unreadable: what is wrong with files that are left aside."""
 
     sweep: str
     protocol: Protocol
     rows: tuple[Row, ...]
     means: tuple[Mean, ...]
     published_disagreements: tuple[Disagreement, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def plain_board(board: Board) -> dict[str, Any]:
@@ -172,6 +176,7 @@ def plain_board(board: Board) -> dict[str, Any]:
             {**asdict(wrong), "by_rounding": wrong.by_rounding}
             for wrong in board.published_disagreements
         ],
+        **({"unreadable": list(board.unreadable)} if board.unreadable else {}),
     }
 
 

@@ -15,6 +15,7 @@ from orchestrator.leaderboard.means import VTAB_GROUPS
 
 # Over how many tasks the published means of these names go.
 PUBLISHED_SIZE = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
+MOST_FILES = 4  # that are named where files are left aside
 MOST_TASKS = 6
 TIES = "≈"
 
@@ -109,7 +110,7 @@ def grid(board: Board) -> Grid:
 def statement(board: Board) -> str:
     """The protocol behind the numbers, in a sentence."""
     seeds = final_seeds(board)
-    final_on = board.protocol.final_on.replace("+", " + ")
+    final_on = (board.protocol.final_on or "images that no spec.yaml names").replace("+", " + ")
     over = (
         f"mean ± standard deviation over {seeds} seeds"
         if seeds > 1
@@ -126,6 +127,16 @@ def statement(board: Board) -> str:
         f"{rehearsal}Test accuracy in %, {over}: each study's winner, chosen on validation images "
         f"alone, is refitted on {final_on}, and the test split is opened {once}."
     )
+
+
+def left_aside(board: Board) -> str | None:
+    """Which files could not be read, in a sentence: the numbers are those without them."""
+    if not board.unreadable:
+        return None
+    count = len(board.unreadable)
+    files = "1 file that can't be read" if count == 1 else f"{count} files that can't be read"
+    more = "; ..." if count > MOST_FILES else ""
+    return f"LEFT ASIDE: {files}: {'; '.join(board.unreadable[:MOST_FILES])}{more}"
 
 
 def legend(board: Board, cells: Iterable[Cell], leak: bool) -> list[str]:

@@ -7,7 +7,7 @@ it and draws the plots from the data that stands in the page as JSON.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -34,6 +34,7 @@ from orchestrator.leaderboard.grid import (
     final_seeds,
     grid,
     hardly_told,
+    left_aside,
     legend,
     number,
     parameters,
@@ -57,7 +58,7 @@ def page(board: Board, results: Iterable[Result]) -> str:
     numbers = grid(board)
     parts = {
         "title": escape(board.sweep),
-        "statement": escape(statement(board)),
+        "statement": " ".join(_statement(board)),
         "summary": _summary(board, trials),
         "table": _table(numbers) if board.rows else "",
         "filters": _filters(board),
@@ -81,6 +82,12 @@ def _json(value: Any) -> str:
     """JSON that nothing in it can end the <script> element around."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c")
+
+
+def _statement(board: Board) -> Iterator[str]:
+    yield escape(statement(board))
+    if aside := left_aside(board):
+        yield f"<strong>{escape(aside)}</strong>"
 
 
 def _summary(board: Board, trials: Sequence[Result]) -> str:

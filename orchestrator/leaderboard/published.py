@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import timm
 import yaml
 
-from arc_train.backbones import Backbone
+from arc_train.backbone import Backbone
 from arc_train.methods import counts
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.sources import FGVCSource, VTABSource
@@ -113,8 +112,13 @@ def pretraining(backbone: Backbone) -> str | None:
     """
     if backbone.weights != "timm":
         return None
-    config = timm.models.get_pretrained_cfg(backbone.model)
-    return None if config is None else PRETRAINED.get(config.tag, config.tag)
+    _, tagged, tag = backbone.model.partition(".")
+    if not tagged:
+        from timm.models import get_pretrained_cfg  # slow to import, so only for a default tag
+
+        config = get_pretrained_cfg(backbone.model)
+        tag = config.tag if config else ""
+    return PRETRAINED.get(tag, tag) or None
 
 
 def same_weights(backbone: Backbone, row: Printed) -> bool | None:

@@ -7,7 +7,7 @@ when each of its tasks has a result: drawn images, other lists and other tasks c
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from arc_train.backbones import Backbone
+from arc_train.backbone import Backbone
 from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.board import Board, Mean, Reference, Row
 from orchestrator.leaderboard.published import (

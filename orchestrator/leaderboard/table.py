@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 
 from scipy.special import stdtrit
 
-from arc_train.backbones import Backbone
+from arc_train.backbone import Backbone
 from orchestrator.leaderboard.board import (
     BestOnTest,
     Board,
@@ -38,12 +38,14 @@ def leaderboard(
     studies: Sequence[Study],
     groups: Mapping[str, str],
     backbones: Mapping[str, Backbone] | None = None,
+    unreadable: Sequence[str] = (),
 ) -> Board:
     """The leaderboard of a sweep.
 
     protocol: results under other seeds (of an earlier form of the sweep) don't count.
     studies: in the order to show. groups: task -> group.
     backbones: by name; published figures stand beside the results on those that are named here.
+    unreadable: what is wrong with files that are left aside.
     """
     by_study: dict[Study, list[Result]] = {study: [] for study in studies}
     for result in results:
@@ -60,6 +62,7 @@ def leaderboard(
         protocol,
         tuple(_marked_rows(rows, len(seeds))),
         tuple(_marked_means(means, rows, len(seeds))),
+        unreadable=tuple(unreadable),
     )
     return add_references(board, backbones or {})
 

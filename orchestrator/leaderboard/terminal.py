@@ -20,6 +20,7 @@ from orchestrator.leaderboard.grid import (
     final_seeds,
     grid,
     hardly_told,
+    left_aside,
     legend,
     number,
     parameters,
@@ -45,6 +46,8 @@ class _Leaderboard:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not any(row.test_accuracy for row in self.board.rows):
             yield Text.assemble((self.board.sweep, "bold"), self._nothing())
+            if aside := left_aside(self.board):
+                yield Text(aside, style="bold red")
             return
         layout = self._layout(options.max_width)
         backbones = list(dict.fromkeys(row.backbone for row in self.board.rows))
@@ -56,6 +59,8 @@ class _Leaderboard:
         yield Text("")
         for note in self._notes(layout):
             yield Text(note, style="dim")
+        if aside := left_aside(self.board):
+            yield Text(aside, style="bold red")
         every = compare(self.board, self.grid)
         if every:
             yield Text("\nbeside the published tables", style="bold")

@@ -9,9 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from arc_train.backbones import ARC_PICO
-from arc_train.backbones import exists as timm_knows
-from arc_train.backbones import names as backbone_names
+from arc_train.backbone import ARC_PICO
 from arc_train.errors import InputError
 from arc_train.hyperparameters.space import grid_configs, parse
 from arc_train.methods import METHODS, recommended
@@ -33,6 +31,21 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
         InputError: lists every fault on its own line: what, where, what is allowed.
     """
     return resolve(read(path, overrides), str(path))
+
+
+def load_resolved(path: Path) -> Spec:
+    """The spec in a sweep's folder, resolved when the sweep ran.
+
+    What it names may be elsewhere or unknown here by now: nothing of that is looked for.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return Spec.model_validate(read(path))
+    except ValidationError as error:
+        fault = explain(dict(error.errors()[0]))
+        raise InputError(f"{path} is damaged ({fault})") from None
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -136,13 +149,16 @@ def _expand_backbone(entry: Any, place: str, faults: list[str]) -> Any:
             entry["model"] = entry["name"]
         entry["weights"] = _expand_weights(entry.get("weights", "timm"), f"{place}.weights", faults)
     model = entry.get("model") if isinstance(entry, dict) else None
-    if isinstance(model, str) and model != ARC_PICO.name and not timm_knows(model):
-        faults.append(unknown("backbone", model, place, backbone_names(), list_all=False))
+    if isinstance(model, str) and model != ARC_PICO.name:
+        from arc_train import backbones  # timm and torch are slow to import
+
+        if not backbones.exists(model):
+            faults.append(unknown("backbone", model, place, backbones.names(), list_all=False))
     return entry
 
 
 def _expand_weights(weights: Any, key: str, faults: list[str]) -> Any:
-    """`timm`, `random`, or the absolute path of a file."""
+    """`timm`, `random`, or the path of a file, as it was given."""
     before = len(faults)
     weights = _fill_in(weights, key, faults)
     if not isinstance(weights, str) or weights in ("timm", "random"):
@@ -150,7 +166,7 @@ def _expand_weights(weights: Any, key: str, faults: list[str]) -> Any:
     path = Path(weights).expanduser()
     if len(faults) == before and not path.is_file():
         faults.append(f"no weights file {path} at {key}")
-    return str(path.resolve())
+    return str(path)
 
 
 def _combinations(spec: Spec) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from arc_train.backbones import ARC_PICO, Backbone
+from arc_train.backbone import ARC_PICO, Backbone
 from arc_train.hyperparameters.recommended import space_of
 from arc_train.hyperparameters.space import Space
 from arc_train.packing import MEMORY
@@ -148,6 +148,12 @@ class BackboneSpec(_Part):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
+    def with_absolute_path(self) -> "BackboneSpec":
+        """The same, its weights found from any working folder."""
+        if self.weights in ("timm", "random"):
+            return self
+        return self.model_copy(update={"weights": str(Path(self.weights).absolute())})
+
     def backbone(self) -> Backbone:
         """This backbone as arc_train's value."""
         if self.model == ARC_PICO.name:
@@ -181,6 +187,11 @@ class Spec(_Part):
     def backbone(self, name: str) -> Backbone:
         """The sweep's backbone of this name, as results have it."""
         return next(entry for entry in self.backbones if entry.name == name).backbone()
+
+    def with_absolute_weights(self) -> "Spec":
+        """The same for a worker, whose working folder may be another."""
+        backbones = [entry.with_absolute_path() for entry in self.backbones]
+        return self.model_copy(update={"backbones": backbones})
 
     @property
     def gpus(self) -> float:

@@ -12,21 +12,29 @@ and what others wrote is fetched when it is asked for.
 """
 
 import contextlib
+import errno
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from arc_train.errors import InputError
 from arc_train.tasks.cache import default_folder
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.pack import PackPlan, pack_text, read_pack
+from orchestrator.store.record import Unreadable
 from orchestrator.store.remote import Remote, is_remote, mirror
 from orchestrator.store.result import Result, read_result, result_text
 
 AT_ONCE = 16  # objects that are fetched side by side
+T = TypeVar("T")
+
+
+class Unwritable(InputError):
+    """A file of a sweep can't be written: no room, no rights. What is finished is kept."""
 
 
 class SweepFolder:
@@ -48,22 +56,10 @@ class SweepFolder:
         self.packs = self.path / "packs"
         self.adapters = self.path / "adapters"
 
-    def resolved_spec(self) -> Path:
-        """The path of spec.yaml, for `orchestrator.spec.load`.
-
-        Raises:
-            InputError: the folder has none, so it is no sweep's.
-        """
-        with self._reached():
-            self._fetch(self.spec)
-        if not self.spec.is_file():
-            raise InputError(f"{self.place} is not a sweep folder: it has no spec.yaml")
-        return self.spec
-
-    def earlier_spec(self) -> str | None:
-        """The text of spec.yaml, if an earlier run left one."""
+    def fetched_spec(self) -> Path | None:
+        """The path of spec.yaml, for `orchestrator.spec`; None where there is none."""
         self._fetch(self.spec)
-        return self.spec.read_text() if self.spec.exists() else None
+        return self.spec if self.spec.is_file() else None
 
     def create(self) -> None:
         """Make the folders.
@@ -86,10 +82,18 @@ class SweepFolder:
         """All trial results by id.
 
         Raises:
-            InputError: a file holds no result. (We write them whole.)
+            Unreadable: a file holds no result. (We write them whole.)
         """
+        results, unreadable = self.survey()
+        if unreadable:
+            raise unreadable[0]
+        return results
+
+    def survey(self) -> tuple[dict[str, Result], list[Unreadable]]:
+        """All results that can be read, by id, and what is wrong with the other files."""
         self._fetch_all(self.trials)
-        return {path.stem: read_result(path) for path in sorted(self.trials.glob("*.json"))}
+        results, unreadable = _read_each(self.trials, _read_own)
+        return {result.id: result for result in results}, unreadable
 
     def result(self, trial: str) -> Result | None:
         """One trial's result, or None while it has none."""
@@ -112,9 +116,21 @@ class SweepFolder:
             self.write(self.trials / f"{result.id}.json", result_text(result).encode())
 
     def pack_records(self) -> list[PackPlan]:
-        """The packs that were started, in a fixed order."""
+        """The packs that were started, in a fixed order.
+
+        Raises:
+            Unreadable: a file holds no pack. (We write them whole.)
+        """
         self._fetch_all(self.packs)
-        return [read_pack(path) for path in sorted(self.packs.glob("*.json"))]
+        packs, unreadable = _read_each(self.packs, read_pack)
+        if unreadable:
+            raise unreadable[0]
+        return packs
+
+    def readable_packs(self) -> list[PackPlan]:
+        """The same without the records that can't be read, for those who only look."""
+        self._fetch_all(self.packs)
+        return _read_each(self.packs, read_pack)[0]
 
     def write_pack(self, plan: PackPlan) -> None:
         """Record a pack before it starts."""
@@ -132,7 +148,8 @@ class SweepFolder:
         if self._remote:
             self._remote.put(self._name(self._checkpoint(pack)), content)
         else:
-            write_atomically(self._checkpoint(pack), content)
+            with _writing(self._checkpoint(pack)):
+                write_atomically(self._checkpoint(pack), content)
 
     def drop_checkpoint(self, pack: str) -> None:
         """Delete a pack's checkpoint."""
@@ -151,19 +168,21 @@ class SweepFolder:
         """Append a line to test_access.jsonl; one write, so that lines of workers don't mix.
 
         Objects can't be appended to: there each line is one, until `collect` joins them.
+
+        Raises:
+            Unwritable: it isn't there as a whole, so the split must not be opened.
         """
         if self._remote:
             name = f"test_access/{time.time_ns()}-{access.pack}-{os.getpid()}.json"
             self._remote.put(name, access.line())
             return
-        line = access.line() + b"\n"
-        descriptor = os.open(
-            self.path / "test_access.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
-        )
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        path = self.path / "test_access.jsonl"
+        with _writing(path), path.open("a+b", buffering=0) as file:
+            line = access.line() + b"\n"
+            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                line = b"\n" + line  # a full disk cut the line before
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def collect(self) -> None:
         """Make test_access.jsonl of what the workers put into object storage."""
@@ -176,8 +195,14 @@ class SweepFolder:
                 self.write(self.path / "test_access.jsonl", b"\n".join([*lines, b""]))
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write one of the folder's files, whole, here and where it belongs."""
-        write_atomically(path, content)
+        """Write one of the folder's files, whole, here and where it belongs.
+
+        Raises:
+            Unwritable: it can't be written here.
+            InputError: its storage can't be reached.
+        """
+        with _writing(path):
+            write_atomically(path, content)
         if self._remote:
             with self._reached():
                 self._remote.put(self._name(path), content)
@@ -195,8 +220,9 @@ class SweepFolder:
         with self._reached():
             content = self._remote.get(self._name(path))
         if content is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
+            with _writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, content)
 
     def _fetch_all(self, folder: Path) -> None:
         """Bring the JSON files of a folder that are new, or newer than here."""
@@ -222,6 +248,32 @@ class SweepFolder:
                 f"storage {self.place} can't be reached: {error}; what is finished is there, and "
                 "the same command goes on"
             ) from error
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(f"can't write {path}: {error.strerror}") from error
+
+
+def _read_own(path: Path) -> Result:
+    result = read_result(path)
+    if result.id != path.stem:
+        raise Unreadable(f"{path} is no file of ours: it holds the result of trial {result.id}")
+    return result
+
+
+def _read_each(folder: Path, read: Callable[[Path], T]) -> tuple[list[T], list[Unreadable]]:
+    """What the JSON files of a folder hold, in a fixed order, and what is wrong with others."""
+    values, unreadable = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            values.append(read(path))
+        except Unreadable as error:
+            unreadable.append(error)
+    return values, unreadable
 
 
 def write_atomically(path: Path, content: bytes) -> None:

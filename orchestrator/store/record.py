@@ -19,14 +19,20 @@ STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 T = TypeVar("T")
 
 
+class Unreadable(InputError):
+    """A file that doesn't hold what its place says; whoever only looks leaves it aside."""
+
+
 def read(adapter: TypeAdapter[T], path: Path, what: str) -> T:
     """The value that a file holds; what: what it should be, for the error.
 
     Raises:
-        InputError: the file holds something else, or comes from a newer arc-sweep; names the key.
+        Unreadable: the file holds something else, or comes from a newer arc-sweep; names the key.
     """
     try:
         content = from_json(path.read_bytes())
+    except OSError as error:
+        raise Unreadable(f"can't read {path}: {error.strerror}") from error
     except ValueError:
         raise _damaged(path, what, "it isn't JSON") from None
     if not isinstance(content, dict):
@@ -35,7 +41,7 @@ def read(adapter: TypeAdapter[T], path: Path, what: str) -> T:
     if type(version) is not int or version < 1:
         raise _damaged(path, what, f"version: {version!r} is no version")
     if version > VERSION:
-        raise InputError(
+        raise Unreadable(
             f"{path} is of format {version}, and this arc-sweep reads up to {VERSION}: "
             "use the arc-sweep that wrote it, or a newer one"
         )
@@ -60,10 +66,8 @@ def text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, allow_nan=False)
 
 
-def _damaged(path: Path, what: str, why: str) -> InputError:
-    return InputError(
-        f"{path} is damaged; delete it, and the same command makes it again ({what}: {why})"
-    )
+def _damaged(path: Path, what: str, why: str) -> Unreadable:
+    return Unreadable(f"{path} is damaged ({what}: {why})")
 
 
 def _reason(error: ValidationError) -> str:

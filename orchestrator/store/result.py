@@ -159,7 +159,7 @@ def read_result(path: Path) -> Result:
     """The result in a file, of any version.
 
     Raises:
-        InputError: the file holds no result; names the key.
+        Unreadable: the file holds no result; names the key.
     """
     return record.read(_RESULT, path, "trial result")
 

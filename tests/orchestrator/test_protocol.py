@@ -18,14 +18,16 @@ from safetensors.torch import load_file
 
 from arc_train.errors import InputError
 from arc_train.tasks.cache import Entry
+from orchestrator import contents
 from orchestrator.cluster.worker import RunningPack
+from orchestrator.leaderboard import board_of
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan
 from orchestrator.store.result import Kind, Result, plain_result
-from orchestrator.sweep import prepare, write_leaderboard
+from orchestrator.sweep import prepare
 
 SIZES = {"train800": 24, "val200": 16, "test": 20}
 TASK = "vtab/kitti"  # 4 classes
@@ -203,7 +205,7 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
     assert [line["purpose"] for line in metered.openings()] == ["final"] * 2 + ["leak meter"] * 2
-    board = write_leaderboard(metered.spec, metered.folder)
+    board = board_of(contents.read(metered.folder))
     for row in board.rows:
         test, best = row.test_accuracy, row.best_on_test
         assert test
@@ -213,9 +215,7 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
         assert best.gap >= 0
     again = Sweep(tmp_path, images)
     assert again.run() == 0
-    assert [row.best_on_test for row in write_leaderboard(again.spec, again.folder).rows] == [
-        None
-    ] * 2
+    assert [row.best_on_test for row in board_of(contents.read(again.folder)).rows] == [None] * 2
 
 
 def test_a_metered_final_killed_after_each_epoch_has_the_same_curve(

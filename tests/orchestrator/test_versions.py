@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from arc_train.backbones import fingerprint
+from orchestrator import contents, leaderboard
 from orchestrator.plan import Identity, final_trials, pack, search_trials
 from orchestrator.search.studies import SweepSearch
-from orchestrator.spec import Spec, load
+from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.result import plain_result
-from orchestrator.sweep import write_leaderboard
 
 KEPT = Path(__file__).parents[1] / "assets" / "sweep-version-1"
 
@@ -29,7 +29,9 @@ def folder(tmp_path: Path) -> SweepFolder:
 
 @pytest.fixture
 def spec(folder: SweepFolder) -> Spec:
-    return load(folder.resolved_spec())
+    spec = contents.read(folder).spec
+    assert spec
+    return spec
 
 
 # What files of version 1 say nothing of.
@@ -56,10 +58,11 @@ def test_every_result_and_pack_is_read_with_all_that_it_says(folder: SweepFolder
     assert planned == set(results)
 
 
-def test_the_leaderboard_is_the_same_to_the_letter(spec: Spec, folder: SweepFolder) -> None:
+def test_the_leaderboard_is_the_same_to_the_letter(folder: SweepFolder) -> None:
     for name in ("leaderboard.json", "leaderboard.csv"):
         (folder.path / name).unlink()
-    write_leaderboard(spec, folder)
+    found = contents.read(folder)
+    leaderboard.write(folder, found, leaderboard.board_of(found))
     for name in ("leaderboard.json", "leaderboard.csv"):
         assert (folder.path / name).read_text() == (KEPT / name).read_text()
 

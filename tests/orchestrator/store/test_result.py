@@ -153,7 +153,7 @@ def test_damage_is_named_in_a_line_with_file_and_key(
     content = json.loads(result_text(result()))
     change(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"t\.json is damaged; delete it") as error:
+    with pytest.raises(InputError, match=r"t\.json is damaged") as error:
         read_result(path)
     assert f"(trial result: {told}" in str(error.value)
     assert "\n" not in str(error.value)
@@ -179,7 +179,7 @@ def test_what_is_no_json_object_is_no_result_and_no_pack(tmp_path: Path, text: s
     path = tmp_path / "t.json"
     path.write_bytes(text.encode("latin-1"))
     for read in (read_result, read_pack):
-        with pytest.raises(InputError, match=r"t\.json is damaged; delete it.*JSON"):
+        with pytest.raises(InputError, match=r"t\.json is damaged.*JSON"):
             read(path)
 
 

@@ -1,0 +1,204 @@
+"""Reading needs less than running: results are read wherever and beside whatever they lie."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import yaml
+from rich.console import Console
+
+from orchestrator import sweep
+from orchestrator.cli import main
+from orchestrator.cluster.worker import RunningPack
+from orchestrator.plan import Identity
+from orchestrator.progress import Progress
+from orchestrator.search.studies import SweepSearch
+from orchestrator.spec import Spec, dump, load
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.result import result_text
+from tests.results import result
+
+KEPT = Path(__file__).parents[1] / "assets" / "sweep-version-1"
+TRIAL = "148a5afa857ee804"
+# Looks at a folder as the command does, and says which heavy packages that took.
+LOOK = """
+import sys
+from orchestrator.cli import main
+codes = [main([command, sys.argv[1]]) for command in ("leaderboard", "status")]
+heavy = [name for name in ("torch", "ray", "wandb", "timm") if name in sys.modules]
+print(codes, heavy)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(KEPT, tmp_path / KEPT.name))
+
+
+def looked(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_read_only_copy_of_the_results_alone_is_shown_without_torch(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(KEPT / "trials", folder / "trials")
+    look = [sys.executable, "-c", LOOK, str(folder)]
+    script = 'mount --bind -o ro "$0" "$0" && exec "$@"'
+    seen = looked("unshare", "--map-root-user", "--mount", "sh", "-c", script, str(folder), *look)
+    if "unshare" in seen.stderr or "mount" in seen.stderr:
+        pytest.skip(f"nothing can be mounted here: {seen.stderr}")
+    assert seen.stdout.splitlines()[-1] == "[0, 0] []"
+    assert "is refitted on images that no spec.yaml names" in " ".join(seen.stdout.split())
+    assert "tiny/arc/demo/count  " in seen.stdout
+    assert seen.stderr.count("\n") == 1
+    assert "Read-only file system; the leaderboard is shown, not written" in seen.stderr
+    assert [path.name for path in folder.iterdir()] == ["trials"]
+
+
+def test_a_whole_folder_is_shown_without_torch_too(folder: Path) -> None:
+    seen = looked(sys.executable, "-c", LOOK, str(folder))
+    assert seen.stdout.splitlines()[-1] == "[0, 0] []", seen.stderr
+    assert (folder / "leaderboard.json").read_text() == (KEPT / "leaderboard.json").read_text()
+
+
+def remove_a_key(path: Path) -> None:
+    content = json.loads(path.read_text())
+    del content["status"]
+    path.write_text(json.dumps(content))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "cut": (lambda path: path.write_text(path.read_text()[:100]), "it isn't JSON"),
+    "empty": (lambda path: path.write_text(""), "it isn't JSON"),
+    "key missing": (remove_a_key, "status: Field required"),
+    "not finite": (
+        lambda path: path.write_text(path.read_text().replace('"seed": 0', '"seed": NaN')),
+        "seed: Input should be",
+    ),
+    "foreign": (lambda path: path.write_text('{"a": [1]}'), "id: Field required"),
+    "newer": (lambda path: path.write_text('{"version": 99}'), "is of format 99"),
+    "of another trial": (
+        lambda path: path.write_text(result_text(result("0" * 16))),
+        "it holds the result of 0000000000000000",
+    ),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_file_that_is_no_result_is_named_and_all_else_is_shown(
+    folder: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage, told = DAMAGE[kind]
+    damage(folder / "trials" / f"{TRIAL}.json")
+    assert main(["leaderboard", str(folder), "--json"]) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert [row["test_accuracy"]["n"] for row in board["rows"]] == [2, 2]
+    assert sum(row["trials"] for row in board["rows"]) == 7
+    (named,) = board["unreadable"]
+    assert f"{TRIAL}.json" in named
+    assert told in named
+    assert "delete" not in named
+    assert "<strong>LEFT ASIDE: 1 file" in (folder / "leaderboard.html").read_text()
+    assert main(["leaderboard", str(folder)]) == 0
+    assert "LEFT ASIDE: 1 file that can't be read:" in " ".join(capsys.readouterr().out.split())
+    assert main(["status", str(folder)]) == 0
+    assert f"left aside: {named}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["name: [", "name: 3", "seed: x\nname: cut"])
+def test_a_damaged_spec_leaves_the_results_readable(
+    folder: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "spec.yaml").write_text(text)
+    assert main(["leaderboard", str(folder), "--json"]) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert [row["test_accuracy"]["n"] for row in board["rows"]] == [2, 2]
+    assert "spec.yaml" in board["unreadable"][0]
+    assert main(["status", str(folder)]) == 0
+    assert "4/?" in capsys.readouterr().out
+
+
+def test_what_is_no_sweeps_folder_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["leaderboard"], ["status"], ["dashboard"]):
+        assert main([*command, str(tmp_path)]) == 2
+        assert "is not a sweep folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished sweep that lay beside its weights, and was moved with them."""
+    old, new = tmp_path / "a", tmp_path / "b"
+    old.mkdir()
+    shape = {"img_size": 32, "embed_dim": 48, "depth": 1, "num_heads": 2}
+    model = timm.create_model("vit_tiny_patch16_224", **shape)
+    torch.save(model.state_dict(), old / "vit.pth")
+    backbone = {"name": "mine", "model": "vit_tiny_patch16_224", "weights": "vit.pth"}
+    raw = {
+        "name": "moved",
+        "tasks": ["demo/digits"],
+        "methods": ["linear"],
+        "backbones": [backbone | {"args": shape}],
+        "search": {"trials": 1, "halving": None},
+        "training": {"epochs": 1, "warmup_epochs": 0},
+        "finals": {"seeds": [0]},
+        "data": {"cache": str(tmp_path / "cache")},
+        "resources": {"gpu": 0},
+        "wandb": {"mode": "disabled"},
+    }
+    (old / "sweep.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.chdir(old)
+    spec = load("sweep.yaml")
+    folder = SweepFolder(spec.place)
+    folder.create()
+    folder.write(folder.spec, dump(spec).encode())
+    identity = sweep.prepare(spec, Progress(Console(quiet=True)))
+    train(spec, folder, identity)
+    old.rename(new)
+    monkeypatch.chdir(new)
+    return new
+
+
+def train(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
+    search = SweepSearch(spec, identity, folder)
+    while plan := search.next():
+        pack = RunningPack(spec, plan, folder, identity.tasks[plan.study.task])
+        assert pack.advance(float("inf")).done
+        search.ended(plan)
+
+
+def test_a_sweep_moved_with_its_weights_goes_on_and_other_weights_are_refused(
+    moved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = "mine/linear/demo/digits"
+    assert main(["run", "sweep.yaml"]) == 0
+    assert "0 trials trained now" in capsys.readouterr().out
+    for words in (
+        ["leaderboard", "results/moved"],
+        ["status", "results/moved"],
+        ["export", "results/moved", study, "-o", "out"],
+        ["export", "results/moved", study, "-o", "folded", "--fold"],
+    ):
+        assert main(words) == 0, capsys.readouterr().err
+    weights = torch.load(moved / "vit.pth", weights_only=True)
+    (moved / "vit.pth").unlink()
+    for words in (
+        ["leaderboard", "results/moved"],
+        ["status", "results/moved"],
+        ["export", "results/moved", study, "-o", "again"],
+    ):
+        assert main(words) == 0, capsys.readouterr().err
+    weights["cls_token"] += 1
+    torch.save(weights, moved / "vit.pth")
+    capsys.readouterr()
+    assert main(["run", "sweep.yaml"]) == 2
+    assert "results of backbone 'mine' made with other weights" in capsys.readouterr().err
