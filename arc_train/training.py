@@ -15,9 +15,11 @@ from torch.nn import functional as F
 
 from arc_train.execution import Execution, Stepper
 from arc_train.feed import EVAL_BATCH, Feed, Images
+from arc_train.metrics import accuracy
 from arc_train.outcome import CurveRow, Outcome
 from arc_train.pack import Member, Pack
 from arc_train.recipe import Halving, Recipe
+from arc_train.tasks.catalog import Metric
 from arc_train.tasks.views import Split
 
 # Images times trials in one pass of an evaluation; halved when memory runs out.
@@ -33,6 +35,7 @@ class PackRun:
             trained one run once for all; the seeds of a final differ in their order too.
         val: validation images, or None in a final, where every member runs to the end.
         halving: thins the pack at its rungs, by validation accuracy, then loss.
+        metric: what accuracies are.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class PackRun:
         halving: Halving | None = None,
         chunk: int | None = None,
         execution: Execution | None = None,
+        metric: Metric = "accuracy",
     ) -> None:
         self.recipe = recipe
+        self._classes, self._metric = num_classes, metric
         self.pack = Pack(backbone, method, num_classes, members, recipe.clip, chunk)
         self.rungs = halving.rungs(recipe.epochs) if halving and val is not None else []
         self.eta = halving.eta if halving else 1
@@ -123,8 +128,8 @@ class PackRun:
             validated, totals = [validated[i] for i in left], totals[left]
         train_losses = (totals / self.train_images).tolist()
         for i, member in enumerate(self.pack.members):
-            val_loss, accuracy = validated[i] if validated else (None, None)
-            row = CurveRow(self.epoch, train_losses[i], val_loss, accuracy)
+            val_loss, val_accuracy = validated[i] if validated else (None, None)
+            row = CurveRow(self.epoch, train_losses[i], val_loss, val_accuracy)
             self._curves[member.id].append(row)
         self._share_time()
         if last:
@@ -181,16 +186,22 @@ class PackRun:
 
     def _evaluated(self, feed: Feed, batch_size: int) -> list[tuple[float, float]]:
         count = len(self.pack.members)
+        images = self._per_class(feed.split)
         loss = torch.zeros(count, dtype=torch.float64, device=self.pack.device)
-        right = torch.zeros(count, dtype=torch.int64, device=self.pack.device)
+        right = torch.zeros(count, len(images), dtype=torch.int64, device=self.pack.device)
         for batch in feed.in_order(min(batch_size, EVAL_BATCH)):
             logits = self.pack.logits(batch.inputs, self._frozen)
             targets = batch.labels.expand(count, -1)
             loss += F.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").sum(dim=1)
-            right += (logits.argmax(dim=-1) == targets).sum(dim=1)
-        images = len(feed.split)
-        losses, accuracies = loss / images, 100.0 * right / images
+            hits = (logits.argmax(dim=-1) == targets).long()
+            right.scatter_add_(1, targets, hits)
+        losses = loss / len(feed.split)
+        accuracies = accuracy(right, images, self._metric)
         return list(zip(losses.tolist(), accuracies.tolist(), strict=True))
+
+    def _per_class(self, split: Split) -> Tensor:
+        """How many images of each class a split has: int64 [K]."""
+        return split.labels.bincount(minlength=self._classes).to(self.pack.device)
 
     def _losers(self, validated: Sequence[tuple[float, float]]) -> dict[int, str]:
         """All but the best 1/eta (at least one), with the bar that each missed.

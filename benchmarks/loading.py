@@ -25,7 +25,8 @@ from torchvision import datasets, transforms
 
 from arc_train.tasks.cache import Entry, prepare
 from arc_train.tasks.catalog import catalog
-from arc_train.tasks.sources import SPLITS, VTABSource
+from arc_train.tasks.lists import VTABSource
+from arc_train.tasks.splits import SPLITS
 from arc_train.tasks.views import search_data
 
 TASK = catalog()["vtab/caltech101"]

@@ -42,10 +42,13 @@ class Contents:
 
     @property
     def groups(self) -> dict[str, str]:
-        """Task -> group."""
-        known = catalog()
-        tasks = self.spec.tasks if self.spec else [study.task for study in self.studies]
-        return {t: known[t].group if t in known else t.split("/")[0] for t in tasks}
+        """Task -> group; of a task that neither the spec nor the catalogue knows, a guess."""
+        known = catalog() | (self.spec.catalog if self.spec else {})
+        tasks = {**known, **{result.task: None for result in self.results.values()}}
+        return {
+            t: known[t].group if t in known else t.split("/")[0] if "/" in t else "own"
+            for t in tasks
+        }
 
     @property
     def seeds(self) -> tuple[int, ...]:

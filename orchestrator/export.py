@@ -14,7 +14,6 @@ from arc_train.backbone import Backbone
 from arc_train.errors import InputError
 from arc_train.hyperparameters.space import format_config
 from arc_train.pack import OPTIMISER
-from arc_train.tasks.catalog import catalog
 from arc_train.tasks.transform import transform
 from orchestrator import contents
 from orchestrator.contents import Contents
@@ -104,10 +103,11 @@ def _write_folded(
 ) -> None:
     model = backbones.build(backbone)
     mean, std = backbones.statistics(backbone, model, spec.data.normalise)
-    task = catalog()[final.task]
+    task = spec.catalog[final.task]
+    classes = len(adapter["head.weight"])
     before = set(model.state_dict())
     hyper: dict[str, Any] = {k: v for k, v in final.config.items() if k not in OPTIMISER}
-    adapted = adapt(model, final.method, task.classes, **hyper).eval()
+    adapted = adapt(model, final.method, classes, **hyper).eval()
     load_adapter(adapted, adapter)
     try:
         plain = fold(adapted)
@@ -120,18 +120,20 @@ def _write_folded(
         arguments["qkv_bias"] = True
     configuration = {
         "architecture": backbone.model.split(".")[0],
-        "num_classes": task.classes,
+        "num_classes": classes,
         "num_features": model.num_features,
         "model_args": arguments,
         "pretrained_cfg": {
             **transform(task, backbones.input_size(model)).timm(),
             "mean": mean,
             "std": std,
-            "num_classes": task.classes,
+            "num_classes": classes,
             "first_conv": model.pretrained_cfg.get("first_conv"),  # type: ignore[union-attr, operator]
             "classifier": model.pretrained_cfg.get("classifier"),  # type: ignore[union-attr, operator]
         },
     }
+    if final.data.class_names:
+        configuration["label_names"] = list(final.data.class_names)
     weights = {name: tensor.contiguous() for name, tensor in plain.state_dict().items()}
     write_atomically(out / "model.safetensors", save(weights))
     write_atomically(out / "config.json", json.dumps(configuration, indent=1).encode())

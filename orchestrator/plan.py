@@ -28,7 +28,7 @@ def studies(spec: Spec) -> list[Study]:
     """All studies, in blocks by task, so that a node's cache of a task stays warm."""
     return [
         Study(backbone.name, method, task)
-        for task in spec.tasks
+        for task in spec.catalog
         for backbone in spec.backbones
         for method in spec.methods
     ]
@@ -135,6 +135,9 @@ def trial_id(
         "backbone": identity.backbones[study.backbone],
         "data": identity.tasks[study.task],
     }
+    if (task := spec.catalog[study.task]).location is not None:
+        # Of the catalogue's tasks the name says these.
+        determined_by["task"] = [task.metric, task.resize, task.augment]
     if kind == "final" and spec.protocol.leak_meter:
         determined_by["leak_meter"] = True  # absent otherwise: ids are as they were without it
     return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,7 +3,7 @@
 Running is making the files that are missing, so the same command resumes whatever ended how.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from arc_train import adapt, backbones
 from arc_train.errors import InputError
 from arc_train.methods import METHODS
 from arc_train.tasks import cache
-from arc_train.tasks.catalog import catalog
 from orchestrator import leaderboard
 from orchestrator.cluster.report import PackReport
 from orchestrator.contents import Contents
@@ -101,17 +100,17 @@ def prepare(spec: Spec, progress: Progress) -> Identity:
         sides[backbone.name] = backbones.input_size(model)
         prints[backbone.name] = backbones.fingerprint(backbone)
         _check_methods(spec, named.name, model)
-    wanted = [(task, side) for task in spec.tasks for side in sorted(set(sides.values()))]
+    wanted = [(key, side) for key in spec.catalog for side in sorted(set(sides.values()))]
     need = sum(  # which reads all lists: a wrong line is found before hours of decoding
-        cache.room(catalog()[task], spec.data_root, side, spec.cache_folder, spec.draw)
-        for task, side in wanted
+        cache.room(spec.catalog[key], spec.data_root, side, spec.cache_folder, spec.draw)
+        for key, side in wanted
     )
     cache.check_room(spec.cache_folder, need)
     tasks = {}
-    for task, side in wanted:
-        with progress.decoding(task) as decoded:
+    for key, side in wanted:
+        with progress.decoding(key) as decoded:
             entry = cache.prepare(
-                catalog()[task],
+                spec.catalog[key],
                 spec.data_root,
                 side,
                 spec.cache_folder,
@@ -119,7 +118,7 @@ def prepare(spec: Spec, progress: Progress) -> Identity:
                 spec.draw,
                 progress.say,
             )
-        tasks[task] = entry.fingerprint
+        tasks[key] = entry.fingerprint
     return Identity(prints, tasks)
 
 
@@ -171,6 +170,7 @@ def _check_folder(spec: Spec, folder: SweepFolder) -> None:
     changed = [key for key in FIXED if old[key] != new[key]]
     for part, keys in FIXED_IN.items():
         changed += [f"{part}.{k}" for k in keys if old[part][k] != new[part][k]]
+    changed += [f"tasks.{key}.{name}" for key, name in _redefined(old["tasks"], spec)]
     if changed and folder.results():
         raise InputError(
             f"{folder.path} holds results of a sweep with another {', '.join(changed)}; give this "
@@ -185,6 +185,15 @@ def _rules(spec: Spec) -> dict[str, Any]:
         if backbone["weights"] not in ("timm", "random"):
             backbone["weights"] = "a file"
     return plain
+
+
+def _redefined(old: list[Any], spec: Spec) -> Iterator[tuple[str, str]]:
+    """What changed of the user's own tasks, though their images did not."""
+    earlier = {task["name"]: task for task in old if isinstance(task, dict)}
+    for key, task in spec.catalog.items():
+        for name in ("metric", "resize", "augment"):
+            if key in earlier and earlier[key][name] != getattr(task, name):
+                yield key, name
 
 
 def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:

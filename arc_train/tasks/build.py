@@ -16,7 +16,8 @@ from PIL import Image
 from arc_train.tasks import stored
 from arc_train.tasks.images import to_rgb
 from arc_train.tasks.progress import Decoded
-from arc_train.tasks.sources import SPLITS, Source
+from arc_train.tasks.sources import Source
+from arc_train.tasks.splits import SPLITS
 from arc_train.tasks.threads import cores, in_order
 from arc_train.tasks.transform import Transform
 

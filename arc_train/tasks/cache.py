@@ -26,7 +26,8 @@ from arc_train.tasks.build import FILES, build, sync
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw
 from arc_train.tasks.progress import Decoded, Lines
-from arc_train.tasks.sources import SPLITS, Source, open_source
+from arc_train.tasks.sources import Source, open_source
+from arc_train.tasks.splits import SPLITS
 from arc_train.tasks.stored import Loaded
 from arc_train.tasks.transform import Transform, transform
 
@@ -46,6 +47,7 @@ class Entry:
     fingerprint: 16 hex digits of the images' bytes and labels. variant: the kind of source.
     split: whether its images are those of the published split (Source.split).
     transform: what was done to the images, in words. side: of the images that models will see.
+    task: with its classes, whoever's it is.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Entry:
     split: str
     transform: str
     side: int
+    task: Task
     _again: Callable[[], "Entry"] = field(repr=False, compare=False)
     _say: Callable[[str], None] = field(repr=False, compare=False)
 
@@ -144,7 +147,7 @@ def prepare(
         meta = _meta(folder)
     again = partial(prepare, task, root, size, cache, decoded, draw, say)
     about = (meta["fingerprint"], meta["variant"], meta["split"])
-    return Entry(folder, *about, str(how), size, again, say)
+    return Entry(folder, *about, str(how), size, source.task, again, say)
 
 
 def room(task: Task, root: Path | None, size: int, cache: Path, draw: Draw = UNIFORM) -> int:

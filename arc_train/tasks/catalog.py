@@ -7,36 +7,61 @@ from typing import Any, Literal
 
 import yaml
 
+Metric = Literal["accuracy", "balanced_accuracy"]
 Resize = Literal["squash", "crop"]
 Augment = Literal["none", "crop+flip"]
 
 
 @dataclass(frozen=True)
+class Location:
+    """Where the images of a user's task lie, and how its labels are found.
+
+    folder: has a folder for each class, lists, or a Hugging Face data set. list: a CSV or text
+    file; paths in it start at `folder`, or else where it lies. dataset, subset: on the hub.
+    image, label, split: names of columns, where they can't be told.
+    """
+
+    folder: Path | None = None
+    list: Path | None = None
+    dataset: str | None = None
+    subset: str | None = None
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
 class Task:
-    """One task.
+    """One task: of the catalogue, or a user's own.
 
     label: what a class means. train, val, test: images of the published split; test_too: other
     sizes that its test split has been published with. folders: accepted names of its folder.
     sources: in order of preference. note: what to know before looking for the images. resize,
-    augment: what is done to the images (transform.Transform).
+    augment: what is done to the images (transform.Transform). metric: what accuracies are, over
+    images or the mean over classes.
+
+    location: of a user's own. Its classes and sizes are 0 until its images have been looked at: the
+    task of its source has them. class_names: in order, where they are known.
     """
 
     key: str
     name: str
     group: str
-    classes: int
-    label: str
-    train: int
-    val: int
-    test: int
-    metric: str
-    sources: tuple[str, ...]
-    licence: str
+    metric: Metric = "accuracy"
+    classes: int = 0
+    label: str = ""
+    train: int = 0
+    val: int = 0
+    test: int = 0
+    sources: tuple[str, ...] = ()
+    licence: str = ""
     folders: tuple[str, ...] = ()
     test_too: tuple[int, ...] = ()
     note: str | None = None
     resize: Resize = "squash"
     augment: Augment = "none"
+    location: Location | None = None
+    class_names: tuple[str, ...] = ()
 
     def published(self, train: int, val: int, test: int) -> bool:
         """Whether these are the sizes of the published split."""

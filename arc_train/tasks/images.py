@@ -3,6 +3,9 @@
 Eight bits are taken as they are: grey and palettes are spread over the channels, alpha is dropped,
 CMYK and its like are converted as Pillow does. Sixteen bits are divided by 257, floats in 0..1 are
 multiplied by 255, and whatever else a pixel may be is refused: nothing is cut off silently.
+
+Photographs that say in EXIF how they are to be turned are turned so, of a user's own tasks. Those
+of the catalogue stay as they are stored, as in the published results.
 """
 
 import io
@@ -10,15 +13,28 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from arc_train.errors import InputError
+
+
+class ImageError(InputError):
+    """An image that can't be used; kind: what is wrong, in words that many images may share."""
+
+    def __init__(self, where: str, kind: str, message: str) -> None:
+        super().__init__(f"{where}: {message}")
+        self.kind = kind
+
 
 EIGHT_BITS = ("RGB", "1", "L", "LA", "La", "P", "PA", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 
 
-def read_image(stored: Path | bytes, where: str) -> tuple[Image.Image, bytes]:
+def read_image(
+    stored: Path | bytes, where: str, upright: bool = False
+) -> tuple[Image.Image, bytes]:
     """An image as it is stored, loaded, and its bytes.
+
+    upright: turn it as its EXIF says.
 
     Raises:
         InputError: it can't be read; begins with `where`.
@@ -28,9 +44,17 @@ def read_image(stored: Path | bytes, where: str) -> tuple[Image.Image, bytes]:
         content = stored.read_bytes() if isinstance(stored, Path) else stored
         image = Image.open(io.BytesIO(content))
         image.load()
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{where}: can't read {name}: {error}") from error
+        raise ImageError(where, "can't be read", f"can't read {name}: {error}") from error
     return image, content
+
+
+def is_turned(content: bytes) -> bool:
+    """Whether an image that can be read says in EXIF that it is to be turned."""
+    with Image.open(io.BytesIO(content)) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
 
 
 def to_rgb(image: Image.Image, where: str) -> Image.Image:
@@ -42,10 +66,9 @@ def to_rgb(image: Image.Image, where: str) -> Image.Image:
     if image.mode in EIGHT_BITS:
         return image.convert("RGB")
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        raise InputError(
-            f"{where}: the image has pixels of Pillow's mode {image.mode}; store it as 8-bit RGB "
-            "or grey"
-        )
+        pixels = f"pixels of Pillow's mode {image.mode}"
+        message = f"the image has {pixels}; store it as 8-bit RGB or grey"
+        raise ImageError(where, f"have {pixels}", message)
     values = np.asarray(image)
     if image.mode != "F" and values.min() >= 0 and values.max() < 2**16:
         return _grey(values / 257)
@@ -64,9 +87,11 @@ def eight_bits(values: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
         return values.astype(np.uint8)
     if kind == "f" and low >= 0 and high <= 1:
         return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
-    raise InputError(
-        f"{where}: pixels of type {values.dtype} from {low:.6g} to {high:.6g}; "
-        "expected whole numbers from 0 to 255, or floats from 0 to 1"
+    raise ImageError(
+        where,
+        f"have pixels of type {values.dtype} out of range",
+        f"pixels of type {values.dtype} from {low:.6g} to {high:.6g}; "
+        "expected whole numbers from 0 to 255, or floats from 0 to 1",
     )
 
 
@@ -79,13 +104,15 @@ def from_array(pixels: object, where: str) -> Image.Image:
     try:
         array = np.asarray(pixels).squeeze()
     except (ValueError, TypeError) as error:
-        raise InputError(f"{where}: can't read the image: {error}") from error
+        raise ImageError(where, "can't be read", f"can't read the image: {error}") from error
     if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[2] not in (3, 4):
         array = np.moveaxis(array, 0, -1)
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise InputError(
-            f"{where}: an array of shape {list(array.shape)} is no image; expected [H, W], "
-            "[H, W, C] or [C, H, W] with 1, 3 or 4 channels"
+        raise ImageError(
+            where,
+            "are arrays of another shape than images have",
+            f"an array of shape {list(array.shape)} is no image; expected [H, W], "
+            "[H, W, C] or [C, H, W] with 1, 3 or 4 channels",
         )
     return Image.fromarray(eight_bits(array, where))
 

@@ -6,15 +6,9 @@ from pathlib import Path
 from arc_train.errors import InputError
 from arc_train.tasks.cache import cached
 from arc_train.tasks.catalog import Task
-from arc_train.tasks.sources import (
-    SPLITS,
-    FGVCSource,
-    Line,
-    ListSource,
-    VTABSource,
-    holds_data_set,
-    task_folder,
-)
+from arc_train.tasks.lists import FGVCSource, Line, ListSource, VTABSource
+from arc_train.tasks.sources import holds_data_set, task_folder
+from arc_train.tasks.splits import SPLITS
 from arc_train.tasks.standins import VARIANT
 
 STRIDE = 500  # one image in so many is checked for existence

@@ -1,15 +1,10 @@
-"""Where a task's images come from: lists in NOAH's VTAB-1k or VPT's FGVC layout, a Hugging Face
-data set (hub.py), or drawn.
+"""Where a task's images come from: lists (lists.py), a Hugging Face data set (hub.py), or drawn.
 
 A source knows each split's images and labels and can say cheaply whether they changed.
 """
 
 import hashlib
-import json
-import os
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,12 +15,9 @@ from PIL import Image
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.hub import UNIFORM, Draw, hub_source, on_disk
-from arc_train.tasks.images import read_image, to_rgb
+from arc_train.tasks.lists import VTAB_LISTS, FGVCSource, VTABSource
+from arc_train.tasks.own import own_source
 from arc_train.tasks.standins import StandInSource
-
-SPLITS = ("train", "val", "test")
-VTAB_LISTS = {"train": "train800", "val": "val200", "test": "test"}
-
 
 # As the root of all data: images drawn in the tasks' places, for a rehearsal. With a number below
 # it, stand-ins/500, no more of them in a split.
@@ -37,9 +29,12 @@ HUB = Path("hub")
 class Source(Protocol):
     """A task's splits. `key` changes when the files do; `variant` names the kind of data.
 
-    split: "official" (the published images in each split), "drawn", or "lists" of somebody's own.
+    task: with its classes and sizes, if it is a user's. split: "official" (the published images in
+    each split), "lists" of somebody's own, "given" by the user with a task, or "drawn".
     """
 
+    @property
+    def task(self) -> Task: ...
     @property
     def variant(self) -> str: ...
     @property
@@ -58,6 +53,8 @@ def open_source(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Source:
     Raises:
         InputError: no such folder, or a list that is wrong; names the file and the line.
     """
+    if task.location is not None:
+        return own_source(task, draw.seed)
     if task.group == "demo":
         return DrawnSource(task)
     if root and root.parts[:1] == STAND_INS.parts:
@@ -132,181 +129,3 @@ class DrawnSource:
     def images(self, split: str) -> Iterator[tuple[Image.Image, bytes]]:
         for array in self._split(split)[0]:
             yield Image.fromarray(array), array.tobytes()
-
-
-@dataclass(frozen=True)
-class Line:
-    """An image of a list: `where` says which entry of which file, for messages."""
-
-    where: str
-    path: Path
-    label: int
-
-    def read(self) -> tuple[Image.Image, bytes]:
-        """The image as it is stored, loaded, and its file's bytes.
-
-        Raises:
-            InputError: it can't be read.
-        """
-        return read_image(self.path, self.where)
-
-
-class ListSource:
-    """A task's folder with a list for each split."""
-
-    layout: str
-
-    def __init__(self, task: Task, folder: Path) -> None:
-        self.task = task
-        self.folder = folder
-        self._lines = self._read()
-
-    @property
-    def variant(self) -> str:
-        """The layout's name, with the sizes where they aren't those of the published split."""
-        sizes = [len(self._lines[split]) for split in SPLITS]
-        if self.split == "official":
-            return self.layout
-        return f"{self.layout} (sizes {'/'.join(map(str, sizes))}, not the published split)"
-
-    @property
-    def split(self) -> str:
-        """Lists of the published sizes are taken for the published ones."""
-        sizes = (len(self._lines[split]) for split in SPLITS)
-        return "official" if self.task.published(*sizes) else "lists"
-
-    def _read(self) -> dict[str, list[Line]]:
-        raise NotImplementedError
-
-    def _line(self, where: str, root: Path, name: str, label: int) -> Line:
-        """A checked entry: its text stays in the task's folder, its class is one of the task's.
-
-        Links that lead elsewhere are the user's own and are followed.
-        """
-        if not 0 <= label < self.task.classes:
-            raise InputError(
-                f"{where}: label {label} is out of range; {self.task.key} has "
-                f"{self.task.classes} classes, 0 to {self.task.classes - 1}"
-            )
-        folder = self.folder.resolve()
-        image = Path(os.path.normpath(folder / os.path.relpath(root, self.folder) / name))
-        if not image.is_relative_to(folder):
-            raise InputError(f"{where}: {name!r} leaves the task's folder {self.folder}")
-        if not image.is_file():
-            raise InputError(f"{where}: no image {root / name}")
-        return Line(where, image, label)
-
-    def _text(self, path: Path) -> str:
-        try:
-            return path.read_text(encoding="utf-8-sig")  # editors may begin with a mark
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"task {self.task.key}: can't read list {path}: {error}") from error
-
-    def key(self) -> str:
-        digest = hashlib.sha256(self.task.key.encode())
-        for split in SPLITS:
-            for line in self._lines[split]:
-                stat = line.path.stat()
-                digest.update(
-                    f"{split}|{line.path}|{line.label}|{stat.st_size}|{stat.st_mtime_ns}\n".encode()
-                )
-        return digest.hexdigest()
-
-    def size(self, split: str) -> int:
-        return len(self._lines[split])
-
-    def labels(self, split: str) -> NDArray[np.int64]:
-        return np.array([line.label for line in self._lines[split]], dtype=np.int64)
-
-    def images(self, split: str) -> Iterator[tuple[Image.Image, bytes]]:
-        for line in self._lines[split]:
-            image, content = line.read()
-            yield to_rgb(image, line.where), content
-
-    def rows(self, split: str) -> list[Line]:
-        """The entries of a split's list."""
-        return self._lines[split]
-
-
-class VTABSource(ListSource):
-    """NOAH's layout: `<folder>/{train800,val200,test}.txt`, lines `path label`, and the images.
-
-    `train800val200.txt`, where present, must list as many images of each class as the two lists
-    it joins.
-    """
-
-    layout = "vtab-1k folder"
-
-    def _read(self) -> dict[str, list[Line]]:
-        lines = {split: self._list(name) for split, name in VTAB_LISTS.items()}
-        if (self.folder / "train800val200.txt").exists():
-            joined = Counter(line.label for line in self._list("train800val200"))
-            parts = Counter(x.label for split in ("train", "val") for x in lines[split])
-            if joined != parts:
-                raise InputError(
-                    f"{self.folder / 'train800val200.txt'} doesn't join train800.txt and "
-                    f"val200.txt: it has {joined.total()} images, they have {parts.total()}, or "
-                    "their classes differ"
-                )
-        return lines
-
-    def _list(self, name: str) -> list[Line]:
-        path = self.folder / f"{name}.txt"
-        lines: list[Line] = []
-        for number, raw in enumerate(self._text(path).splitlines(), start=1):
-            if not raw.strip():
-                continue
-            where = f"{path}:{number}"
-            image, _, label = raw.strip().rpartition(" ")
-            if not image or not label.isdecimal():
-                raise InputError(f"{where}: expected 'path label', found {raw.strip()!r}")
-            lines.append(self._line(where, self.folder, image.strip(), int(label)))
-        if not lines:
-            raise InputError(f"{path} lists no images")
-        return lines
-
-
-class FGVCSource(ListSource):
-    """VPT's layout: `<folder>/{train,val,test}.json`, each one object {"path": class id}.
-
-    Ids needn't start at 0 nor be contiguous. They become classes by their rank among the ids of
-    all three lists: ranked within each list, as the released code does it, a class missing from
-    one would shift all after it. Images lie in `images/`, `Images/` or the folder itself.
-    """
-
-    layout = "fgvc lists"
-
-    def _read(self) -> dict[str, list[Line]]:
-        raw = {split: self._ids(split) for split in SPLITS}
-        ids = sorted({label for entries in raw.values() for label in entries.values()})
-        if len(ids) > self.task.classes:
-            raise InputError(
-                f"{self.folder}: its lists name {len(ids)} classes, {self.task.key} has "
-                f"{self.task.classes}"
-            )
-        rank = {label: i for i, label in enumerate(ids)}
-        first = next(iter(raw["train"]))
-        places = [self.folder / "images", self.folder / "Images", self.folder]
-        root = next((place for place in places if (place / first).is_file()), self.folder)
-        return {
-            split: [
-                self._line(f"{self.folder / split}.json: {name!r}", root, name, rank[label])
-                for name, label in entries.items()
-            ]
-            for split, entries in raw.items()
-        }
-
-    def _ids(self, split: str) -> dict[str, int]:
-        path = self.folder / f"{split}.json"
-        try:
-            content = json.loads(self._text(path))
-        except ValueError as error:
-            raise InputError(f"{path} is not JSON: {error}") from error
-        if not isinstance(content, dict) or not content:
-            raise InputError(f"{path} lists no images: expected an object of 'path': class id")
-        ids = {}
-        for name, label in content.items():
-            if isinstance(label, bool) or not str(label).strip().lstrip("-").isdecimal():
-                raise InputError(f"{path}: {name!r}: expected a whole number, found {label!r}")
-            ids[name] = int(label)  # numbers as text would be ranked 1, 10, 2
-        return ids

@@ -92,6 +92,11 @@ def _paths(raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
     if isinstance(raw.get("data"), dict):
         yield raw["data"], "root", "data.root"
         yield raw["data"], "cache", "data.cache"
+    tasks = raw.get("tasks")
+    for i, task in enumerate(tasks if isinstance(tasks, list) else [tasks]):
+        for key in ("folder", "list", "dataset") if isinstance(task, dict) else ():
+            if key in task and (key != "dataset" or str(task[key]).startswith(".")):
+                yield task, key, f"tasks[{i}].{key}"
     backbones = raw.get("backbones", raw.get("backbone"))
     for i, backbone in enumerate(backbones if isinstance(backbones, list) else [backbones]):
         if isinstance(backbone, dict):

@@ -27,7 +27,7 @@ from arc_train.pack import Member
 from arc_train.precision import compute_type, set_precision
 from arc_train.recipe import Recipe
 from arc_train.tasks import cache
-from arc_train.tasks.catalog import catalog
+from arc_train.tasks.catalog import Task
 from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import PackRun
 from orchestrator.cluster.provenance import code_version, device_name, package_versions
@@ -102,9 +102,12 @@ class RunningPack:
         backbone = spec.backbone(study.backbone)
         device = device_of(spec.gpus)
         model = _frozen(backbone, device)
-        task = catalog()[study.task]
         entry = cache.prepare(
-            task, spec.data_root, backbones.input_size(model), spec.cache_folder, draw=spec.draw
+            spec.catalog[study.task],
+            spec.data_root,
+            backbones.input_size(model),
+            spec.cache_folder,
+            draw=spec.draw,
         )
         if entry.fingerprint != fingerprint:
             raise InputError(
@@ -130,12 +133,13 @@ class RunningPack:
             transform=entry.transform,
             normalise=spec.data.normalise,
             val_images=None if val is None else len(val),
+            **_about_own(entry.task, val is None),
         )
         training = spec.training
         self.run = PackRun(
             model,
             study.method,
-            task.classes,
+            entry.task.classes,
             [Member(t.id, t.config, t.init_seed) for t in plan.trials],
             [t.order_seed for t in plan.trials],
             Recipe(
@@ -146,6 +150,7 @@ class RunningPack:
             val,
             halving(spec) if plan.kind == "search" else None,
             spec.pack.chunk,
+            metric=entry.task.metric,
         )
         self._reported = 0  # epochs
         self._saved_at, self._save_cost = time.monotonic(), 0.0
@@ -272,6 +277,13 @@ class RunningPack:
                 process=os.getpid(),
             )
         )
+
+
+def _about_own(task: Task, final: bool) -> dict[str, Any]:
+    """What results say of a user's own task; of the catalogue's the name says it."""
+    if task.location is None:
+        return {}
+    return {"metric": task.metric, "class_names": task.class_names if final else None}
 
 
 _held: dict[Backbone, nn.Module] = {}

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from arc_train.tasks.check import Report
     from arc_train.tasks.hub import Draw
 
+MOST_NAMES = 30  # of classes in a line
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add an action each for checking and preparing."""
@@ -25,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     summary = "read every image and list; exit code 2 if something is wrong"
     check = actions.add_parser("check", help=summary, description=summary)
     check.set_defaults(action=_check)
-    check.add_argument("tasks", metavar="TASK", nargs="+", help="tasks or groups")
+    check.add_argument("tasks", metavar="TASK", nargs="+", help="tasks, groups, or a sweep file")
     _add_source(check)
     _add_cache(check)
     add_json(check, instead_of="tables")
@@ -33,9 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     summary = "decode images into this machine's cache, before any sweep"
     prepare = actions.add_parser("prepare", help=summary, description=summary)
     prepare.set_defaults(action=_prepare)
-    prepare.add_argument("tasks", metavar="TASK", nargs="*", help="tasks or groups")
+    prepare.add_argument("tasks", metavar="TASK", nargs="*", help="tasks, groups, or a sweep file")
     _add_source(prepare)
-    prepare.add_argument("--size", type=int, default=224, help="side of the images (224)")
+    prepare.add_argument("--size", type=int, help="side of the images (224, or the sweep's)")
     _add_cache(prepare)
     prepare.add_argument(
         "--download",
@@ -62,8 +64,39 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check or prepare the named tasks; returns the exit code."""
+    _take_settings(options)
     code: int = options.action(options)
     return code
+
+
+def _take_settings(options: argparse.Namespace) -> None:
+    """What a sweep file among the tasks says of its data, where no option says it."""
+    sweeps = [name for name in options.tasks if _is_sweep(name)]
+    if len(sweeps) > 1:
+        raise InputError(f"one sweep file at a time: {' and '.join(sweeps)}")
+    if sweeps:
+        from orchestrator.cost.operations import size
+        from orchestrator.spec import load
+
+        spec = load(sweeps[0])
+        options.root = options.root or spec.data.root
+        options.draw, options.draw_seed = spec.data.draw, spec.data.draw_seed
+        if getattr(options, "cache", "") is None:
+            options.cache = spec.data.cache
+        if getattr(options, "size", 0) is None:
+            sides = sorted({size(entry.backbone()).side for entry in spec.backbones})
+            if len(sides) > 1:
+                raise InputError(
+                    f"the backbones of {sweeps[0]} take images of {' and '.join(map(str, sides))} "
+                    "pixels: prepare one size at a time, with --size"
+                )
+            options.size = sides[0]
+    elif getattr(options, "size", 0) is None:
+        options.size = 224
+
+
+def _is_sweep(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -99,6 +132,8 @@ def _print_reports(console: "Console", reports: "list[Report]") -> None:
         table.add_row(report.task, sizes, str(report.classes or ""), files, known)
     console.print(table)
     for report in reports:
+        if report.class_names:
+            console.print(f"{report.task}: {_named(report)}", soft_wrap=True, markup=False)
         each = ", ".join(f"{s} {min(n)} to {max(n)}" for s, n in report.per_class.items())
         for fact in ([f"images of a class: {each}"] if each else []) + report.facts:
             console.print(f"{report.task}: {fact}", style="dim", soft_wrap=True, markup=False)
@@ -106,6 +141,14 @@ def _print_reports(console: "Console", reports: "list[Report]") -> None:
         for fault in report.faults:
             line = f"FAULT {report.task}: {fault}"
             console.print(line, style="red", soft_wrap=True, markup=False)
+
+
+def _named(report: "Report") -> str:
+    """The classes by name, with their images in all splits."""
+    counts = [sum(per_class) for per_class in zip(*report.per_class.values(), strict=True)]
+    named = [f"{n} {count}" for n, count in zip(report.class_names, counts, strict=True)]
+    more = f" and {len(named) - MOST_NAMES} more" if len(named) > MOST_NAMES else ""
+    return f"{report.variant}; classes {', '.join(named[:MOST_NAMES])}{more}"
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -177,17 +220,20 @@ def _download(name: str, directory: str | None) -> None:
 
 
 def _find_tasks(names: list[str]) -> "list[Task]":
-    """The tasks of these names, groups opened."""
+    """The tasks of these names and sweep files, groups opened."""
     from arc_train.tasks.catalog import catalog, groups
-    from orchestrator.spec import nearest
+    from orchestrator.spec import load, nearest
 
-    keys: dict[str, None] = {}
+    tasks: dict[str, Task] = {}
     for name in names:
+        if _is_sweep(name):
+            tasks |= load(name).catalog
+            continue
         if name not in catalog() and name not in groups():
             hint = nearest(name, [*catalog(), *groups()])
             raise InputError(f"unknown task {name!r}{hint}; see arc-sweep tasks")
-        keys |= dict.fromkeys(groups().get(name, (name,)))
-    return [catalog()[key] for key in keys]
+        tasks |= {key: catalog()[key] for key in groups().get(name, (name,))}
+    return list(tasks.values())
 
 
 def _cache(options: argparse.Namespace) -> Path:

@@ -8,7 +8,8 @@ from arc_train.errors import InputError
 from arc_train.methods.counts import trained
 from arc_train.packing import BYTES_PER_WEIGHT
 from arc_train.tasks.cache import disk
-from arc_train.tasks.catalog import catalog
+from arc_train.tasks.catalog import Task
+from arc_train.tasks.sources import open_source
 from orchestrator.cost.operations import size
 from orchestrator.cost.rates import Rates
 from orchestrator.cost.work import work
@@ -60,6 +61,7 @@ def estimate(
         hours = [[rates.seconds(spec, study, pack) / 3600 for pack in packs] for packs in stages]
         total += sum(map(sum, hours))
         critical[study] = sum(max(packs) for packs in hours if packs)
+    classes = {key: _classes(spec, task) for key, task in spec.catalog.items()}
     longest = max(critical, key=lambda study: critical[study])
     return Estimate(
         gpu=rates.device,
@@ -69,7 +71,7 @@ def estimate(
         money=None if price is None else total * price,
         pack_memory_gb=max(_memory(spec, study) for study in studies(spec)) / 1e9,
         cache_gb=_cache(spec, sizes) / 1e9,
-        results_gb=sum(_learned(spec, study) for study in studies(spec)) / 1e9,
+        results_gb=sum(_learned(spec, s, classes[s.task]) for s in studies(spec)) / 1e9,
         assumption=rates.basis,
     )
 
@@ -82,11 +84,17 @@ def _memory(spec: Spec, study: Study) -> float:
 
 def _cache(spec: Spec, images: Mapping[str, tuple[int, int, int]]) -> int:
     sides = {size(entry.backbone()).side for entry in spec.backbones}
-    return sum(disk(catalog()[t], sum(images[t]), side) for t in spec.tasks for side in sides)
+    tasks = spec.catalog.items()
+    return sum(disk(task, sum(images[key]), side) for key, task in tasks for side in sides)
 
 
-def _learned(spec: Spec, study: Study) -> int:
+def _learned(spec: Spec, study: Study, classes: int) -> int:
     """Bytes of a study's adapters, heads included."""
     backbone = spec.backbone(study.backbone)
-    head = (size(backbone).width + 1) * catalog()[study.task].classes
+    head = (size(backbone).width + 1) * classes
     return 4 * len(spec.finals.seeds) * (trained(backbone, study.method) + head)
+
+
+def _classes(spec: Spec, task: Task) -> int:
+    """How many a task has; of a user's own only its images know."""
+    return task.classes or open_source(task, spec.data_root, spec.draw).task.classes

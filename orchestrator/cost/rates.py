@@ -12,7 +12,6 @@ import yaml
 
 from arc_train.errors import InputError
 from arc_train.methods import METHODS, Method
-from arc_train.tasks.catalog import catalog
 from orchestrator import contents
 from orchestrator.cost.operations import operations, size
 from orchestrator.cost.work import Stretch, Work, task_sizes
@@ -112,7 +111,7 @@ def _seconds(timings: Timings, spec: Spec, study: Study, pack: Work) -> float:
 
 def _below(spec: Spec, study: Study, pack: Work) -> int:
     """Images that pass through the frozen layers to train a method that lies above them."""
-    if catalog()[study.task].augment == "none":  # the same in every epoch: kept
+    if spec.catalog[study.task].augment == "none":  # the same in every epoch: kept
         return pack.images
     if pack.shared:
         return pack.images * sum(part.epochs for part in pack.stretches)

@@ -5,24 +5,29 @@ from dataclasses import dataclass
 
 from arc_train.errors import InputError
 from arc_train.packing import split
-from arc_train.tasks.catalog import catalog
-from arc_train.tasks.sources import HUB, SPLITS, open_source
+from arc_train.tasks.sources import HUB, open_source
+from arc_train.tasks.splits import SPLITS
 from orchestrator.plan import budget, halving, pack_size, rounds, studies
 from orchestrator.spec import Spec
 from orchestrator.store.result import Study
 
 
 def task_sizes(spec: Spec) -> dict[str, tuple[int, int, int]]:
-    """Images per split, from the lists where they can be read, else of the published split."""
+    """Images per split, from the lists where they can be read, else of the published split.
+
+    Raises:
+        InputError: a user's own task, of which nothing is published, can't be read.
+    """
     sizes = {}
-    for key in spec.tasks:
-        task = catalog()[key]
-        if spec.data_root == HUB:  # a plan downloads nothing
+    for key, task in spec.catalog.items():
+        if spec.data_root == HUB and task.location is None:  # a plan downloads nothing published
             sizes[key] = (task.train, task.val, task.test)
             continue
         try:
             source = open_source(task, spec.data_root, spec.draw)
         except InputError:
+            if task.location is not None:
+                raise
             sizes[key] = (task.train, task.val, task.test)
         else:
             train, val, test = (source.size(split) for split in SPLITS)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from arc_train.hyperparameters.space import Config
+from orchestrator.leaderboard.means import mean_names
 from orchestrator.leaderboard.published import Disagreement
 from orchestrator.store.result import Study
 
@@ -100,8 +101,9 @@ class Reference:
 class Row:
     """One study: its winner, and the winner's finals.
 
-    best: whether no method is better on this task and backbone. ties_with_best: whether seeds
-    can't tell it from the best; None where no interval can say.
+    metric, class_names: of a user's own task, what its accuracies are, and its classes in order.
+    best: whether no method is better on this task and backbone. ties_with_best: whether seeds can't
+    tell it from the best; None where no interval can say.
     """
 
     backbone: str
@@ -118,6 +120,8 @@ class Row:
     statuses: Mapping[str, int]
     seconds: float
     variants: tuple[str, ...]
+    metric: str | None = None
+    class_names: tuple[str, ...] = ()
     published: Reference | None = None
     retuned: Reference | None = None
     best_on_test: BestOnTest | None = None
@@ -164,6 +168,11 @@ class Board:
     published_disagreements: tuple[Disagreement, ...] = ()
     unreadable: tuple[str, ...] = ()
 
+    @property
+    def mean_names(self) -> tuple[str, ...]:
+        """The names of its means."""
+        return mean_names(row.group for row in self.rows)
+
 
 def plain_board(board: Board) -> dict[str, Any]:
     """The content of leaderboard.json."""
@@ -189,10 +198,14 @@ def plain_reference(reference: Reference | None) -> dict[str, Any] | None:
 
 
 def _plain_row(row: Row) -> dict[str, Any]:
-    return asdict(row) | {
+    content = asdict(row) | {
         "published": plain_reference(row.published),
         "retuned": plain_reference(row.retuned),
     }
+    for name in ("metric", "class_names"):  # of a user's own task
+        if not content[name]:
+            del content[name]
+    return content
 
 
 def _plain_mean(mean: Mean) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from orchestrator.leaderboard.board import Board, Mean, Row
+from orchestrator.leaderboard.means import groups_of
 from orchestrator.leaderboard.ranks import Ranking, ranks
 from orchestrator.store.result import Result
 
 DPI = 200
-GROUPS = ("natural", "specialized", "structured", "fgvc", "demo")
 # Told apart by readers with any colour vision (Okabe and Ito); markers repeat what colours say.
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX*"
@@ -82,7 +82,11 @@ def _parameters(means: Sequence[Mean]) -> Figure | None:
 def _groups(rows: Sequence[Row]) -> Figure | None:
     """Mean accuracy of each method on each group of tasks, where all of its tasks are finished."""
     methods = list(dict.fromkeys(row.method for row in rows))
-    groups = [group for group in GROUPS if any(row.group == group for row in rows)]
+    groups = [
+        g
+        for g in (*groups_of(r.group for r in rows), "demo")
+        if any(row.group == g for row in rows)
+    ]
     figure, axes = _figure(1.2 + 1.3 * len(groups), 2.4)
     width = 0.8 / len(methods)
     lowest = math.inf

@@ -11,7 +11,7 @@ from statistics import median_low
 
 from arc_train.tasks.standins import VARIANT
 from orchestrator.leaderboard.board import Board, Mean, Row
-from orchestrator.leaderboard.means import VTAB_GROUPS
+from orchestrator.leaderboard.means import VTAB_GROUPS, groups_of
 
 # Over how many tasks the published means of these names go.
 PUBLISHED_SIZE = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
@@ -122,10 +122,16 @@ def statement(board: Board) -> str:
             "; the leak meter also tests finals after every epoch, when nothing is left to choose"
         )
     stand_ins = any(VARIANT in row.variants for row in board.rows)
+    balanced = [
+        title
+        for task, title in short(dict.fromkeys(row.task for row in board.rows)).items()
+        if any(row.task == task and row.metric == "balanced_accuracy" for row in board.rows)
+    ]
+    mean = f" Balanced accuracy, the mean over classes: {', '.join(balanced)}." if balanced else ""
     rehearsal = "REHEARSAL on drawn stand-ins, not on the named tasks. " if stand_ins else ""
     return (
         f"{rehearsal}Test accuracy in %, {over}: each study's winner, chosen on validation images "
-        f"alone, is refitted on {final_on}, and the test split is opened {once}."
+        f"alone, is refitted on {final_on}, and the test split is opened {once}.{mean}"
     )
 
 
@@ -202,15 +208,15 @@ def _columns(board: Board) -> list[Column]:
             Column("mean_19", "mean\nof 19", "mean"),
             Column("mean_groups", "mean of\ngroups", "mean"),
         ]
-    shown = [group for group in PUBLISHED_SIZE if planned[group]]
-    if len(planned) == 1 and len(shown) == 1:
-        shown = []  # the mean of the only group is the mean
+    shown = [g for g in groups_of(planned) if planned[g] > (g not in PUBLISHED_SIZE)]
+    if len(planned) == 1:
+        shown = []  # the mean of the only group is the mean, and of the only task its accuracy
     return [*means, *leak, params, *(_group(group, planned[group]) for group in shown), *tasks]
 
 
 def _group(group: str, planned: int) -> Column:
     """A group's mean; a part of a group must not pass for the whole that papers report."""
-    whole = PUBLISHED_SIZE[group]
+    whole = PUBLISHED_SIZE.get(group, planned)
     part = f"\n{planned} of {whole}" if planned < whole else ""
     return Column(group, group + part, "group", group)
 

@@ -1,17 +1,36 @@
 """The means of a leaderboard, ours and published ones, by name."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 VTAB_GROUPS = ("natural", "specialized", "structured")
-MEANS = ("mean", "mean_19", "mean_groups", *VTAB_GROUPS, "fgvc")
+PUBLISHED_GROUPS = (*VTAB_GROUPS, "fgvc")
 
 
-def averages(groups: Sequence[str], accuracies: Sequence[float]) -> dict[str, float | None]:
-    """All means of some tasks' accuracies, by name; groups: the group of each task."""
+def groups_of(planned: Iterable[str]) -> tuple[str, ...]:
+    """The groups that a board has means of: the published ones, and the user's own.
+
+    The demos have none, as they are no benchmark.
+    """
+    own = (group for group in planned if group != "demo")
+    return tuple(dict.fromkeys((*PUBLISHED_GROUPS, *own)))
+
+
+def mean_names(planned: Iterable[str]) -> tuple[str, ...]:
+    """The names of all means of a board whose tasks are of these groups."""
+    return ("mean", "mean_19", "mean_groups", *groups_of(planned))
+
+
+def averages(
+    groups: Sequence[str], accuracies: Sequence[float], planned: Iterable[str] = ()
+) -> dict[str, float | None]:
+    """All means of some tasks' accuracies, by name; only VTAB-1k's tasks are in its means.
+
+    groups: the group of each task. planned: of those, too, that have no accuracy yet.
+    """
     of_group = {
         name: [a for group, a in zip(groups, accuracies, strict=True) if group == name]
-        for name in (*VTAB_GROUPS, "fgvc")
+        for name in groups_of((*groups, *planned))
     }
     means = {group: average(found) for group, found in of_group.items()}
     return {

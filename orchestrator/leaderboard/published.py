@@ -15,7 +15,7 @@ import yaml
 from arc_train.backbone import Backbone
 from arc_train.methods import counts
 from arc_train.tasks.catalog import catalog
-from arc_train.tasks.sources import FGVCSource, VTABSource
+from arc_train.tasks.lists import FGVCSource, VTABSource
 from orchestrator.leaderboard.means import VTAB_GROUPS, averages
 
 # Kinds of data whose splits are the published ones.

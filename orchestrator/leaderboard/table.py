@@ -23,10 +23,10 @@ from orchestrator.leaderboard.board import (
     Spread,
     Ties,
 )
-from orchestrator.leaderboard.means import MEANS, VTAB_GROUPS, average, averages
+from orchestrator.leaderboard.means import VTAB_GROUPS, average, averages, groups_of, mean_names
 from orchestrator.leaderboard.references import add_references
 from orchestrator.search.selection import Candidate, finals, select
-from orchestrator.store.result import Result, Study, TestCurve
+from orchestrator.store.result import DataInfo, Result, Study, TestCurve
 
 CONFIDENCE = 0.95
 
@@ -53,15 +53,16 @@ def leaderboard(
     seeds = protocol.seeds
     rows = [_row(study, groups[study.task], found, seeds) for study, found in by_study.items()]
     pairs = dict.fromkeys((row.backbone, row.method) for row in rows)
+    planned = list(dict.fromkeys(row.group for row in rows))
     means = [
-        _mean([row for row in rows if (row.backbone, row.method) == pair], len(seeds))
+        _mean([row for row in rows if (row.backbone, row.method) == pair], planned, len(seeds))
         for pair in pairs
     ]
     board = Board(
         sweep,
         protocol,
         tuple(_marked_rows(rows, len(seeds))),
-        tuple(_marked_means(means, rows, len(seeds))),
+        tuple(_marked_means(means, rows, mean_names(planned), len(seeds))),
         unreadable=tuple(unreadable),
     )
     return add_references(board, backbones or {})
@@ -78,7 +79,7 @@ def _row(study: Study, group: str, results: list[Result], seeds: Sequence[int]) 
         group=group,
         test_accuracy=_spread([r.test_accuracy for r in tested if r.test_accuracy is not None]),
         val_accuracy=chosen.val_accuracy if chosen else None,
-        ties=_ties(chosen, winner.data.val_images, searched) if chosen and winner else None,
+        ties=_ties(chosen, winner.data, searched) if chosen and winner else None,
         config=winner.config if winner else None,
         trainable_params=winner.trainable_params if winner else None,
         adapter_params=winner.adapter_params if winner else None,
@@ -86,6 +87,8 @@ def _row(study: Study, group: str, results: list[Result], seeds: Sequence[int]) 
         statuses=dict(sorted(Counter(result.status for result in searched).items())),
         seconds=round(sum(result.seconds for result in results), 3),
         variants=tuple(sorted({r.data.variant for r in results if r.data.variant})),
+        metric=next((r.data.metric for r in results if r.data.metric), None),
+        class_names=next((r.data.class_names for r in tested if r.data.class_names), ()),
         best_on_test=_best_on_test([r.test_curve for r in tested if r.test_curve is not None]),
     )
 
@@ -119,9 +122,11 @@ def _interval(accuracies: Sequence[float]) -> Interval | None:
     return max(0.0, mean - half), min(100.0, mean + half)
 
 
-def _ties(winner: Candidate, images: int | None, searched: Sequence[Result]) -> Ties | None:
-    top = winner.val_accuracy
+def _ties(winner: Candidate, data: DataInfo, searched: Sequence[Result]) -> Ties | None:
+    images, top = data.val_images, winner.val_accuracy
     if not images or top is None:  # results of before the number of images was recorded
+        return None
+    if data.metric == "balanced_accuracy":  # its error needs the images of each class
         return None
     error: float = (top * (100 - top) / images) ** 0.5
     others = [
@@ -169,13 +174,15 @@ def _marked_rows(rows: Sequence[Row], seeds: int) -> list[Row]:
     return marked
 
 
-def _marked_means(means: Sequence[Mean], rows: Sequence[Row], seeds: int) -> list[Mean]:
+def _marked_means(
+    means: Sequence[Mean], rows: Sequence[Row], names: Sequence[str], seeds: int
+) -> list[Mean]:
     """The same for each mean on each backbone, as maps from the mean's name."""
     best: list[dict[str, bool]] = [{} for _ in means]
     ties: list[dict[str, bool | None]] = [{} for _ in means]
     for backbone in dict.fromkeys(mean.backbone for mean in means):
         places = [i for i, mean in enumerate(means) if mean.backbone == backbone]
-        for key in MEANS:
+        for key in names:
             inside = _inside(key, [row for row in rows if row.backbone == backbone])
             found = [
                 (value, means[i].ci95[key])
@@ -225,11 +232,13 @@ def _compare(
     return marks
 
 
-def _mean(rows: list[Row], seeds: int) -> Mean:
+def _mean(rows: list[Row], planned: Sequence[str], seeds: int) -> Mean:
     """Means of one method on one backbone, each over the tasks that have a result.
 
     `n_tasks` says over how many, `n_by_group` how many of each group: only 7 natural tasks, or 19
     in all, make the number that published tables call by the same name.
+
+    planned: the groups of the board's tasks.
     """
     tested = [(row, row.test_accuracy) for row in rows if row.test_accuracy]
     groups = [row.group for row, _ in tested]
@@ -238,12 +247,14 @@ def _mean(rows: list[Row], seeds: int) -> Mean:
     return Mean(
         backbone=rows[0].backbone,
         method=rows[0].method,
-        averages=averages(groups, [test.mean for _, test in tested]),
-        ci95={key: _interval_of_mean(key, _inside(key, rows), seeds) for key in MEANS},
+        averages=averages(groups, [test.mean for _, test in tested], planned),
+        ci95={
+            key: _interval_of_mean(key, _inside(key, rows), seeds) for key in mean_names(planned)
+        },
         params_mean=average(params),
         n_tasks=len(tested),
         n_expected=len(rows),
-        n_by_group={group: groups.count(group) for group in (*VTAB_GROUPS, "fgvc")},
+        n_by_group={group: groups.count(group) for group in groups_of(planned)},
         best_on_test=MeanBestOnTest(
             mean=statistics.fmean(entry.mean for entry in metered),
             gap=statistics.fmean(entry.gap for entry in metered),

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +19,8 @@ def explain(detail: dict[str, Any]) -> str:
         return unknown("key", str(detail["loc"][-1]), key, _keys_beside(detail["loc"]))
     found = detail["input"]
     reason = detail["msg"].removeprefix("Input should be ")
+    if detail["type"] == "string_pattern_mismatch":
+        reason = "of letters, digits, '.', '_' and '-', a letter or digit first"
     if detail["type"].startswith("bool_"):
         reason = "true or false"
     near = ""
@@ -33,10 +35,16 @@ def _keys_beside(loc: tuple[Any, ...]) -> list[str]:
     for part in loc[:-1]:
         if isinstance(part, int):
             continue
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        model = next(_models(model.model_fields[part].annotation))
     return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models among the types of a field."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _models(part)
 
 
 def unknown(

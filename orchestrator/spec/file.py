@@ -1,7 +1,5 @@
 """A sweep file: YAML, overrides and the environment -> a checked Spec, or every fault in it."""
 
-import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,9 @@ from arc_train.methods import METHODS, recommended
 from arc_train.tasks.catalog import catalog, groups
 from orchestrator.spec.faults import duplicates, explain, unknown
 from orchestrator.spec.model import Spec
+from orchestrator.spec.own import own_task
+from orchestrator.spec.task import TaskSpec
+from orchestrator.spec.variables import fill_in
 from orchestrator.spec.yaml_text import parse_yaml
 from orchestrator.store.remote import SCHEMES
 
@@ -100,13 +101,13 @@ def _expand(raw: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
     if "backbone" in data and "backbones" not in data:
         data["backbones"] = [data.pop("backbone")]
     data.setdefault("backbones", [DEFAULT_BACKBONE])
-    data["storage"] = _fill_in(data.get("storage", "results"), "storage", faults)
+    data["storage"] = fill_in(data.get("storage", "results"), "storage", faults)
     if isinstance(data.get("data"), dict):
         data["data"] = dict(data["data"])
         for key in ("root", "cache"):
-            data["data"][key] = _fill_in(data["data"].get(key), f"data.{key}", faults)
+            data["data"][key] = fill_in(data["data"].get(key), f"data.{key}", faults)
     if isinstance(data.get("tasks"), list):
-        data["tasks"] = _expand_groups(data["tasks"], faults)
+        data["tasks"] = _expand_tasks(data["tasks"], faults)
     if isinstance(data.get("methods"), list):
         for i, method in enumerate(data["methods"]):
             if not isinstance(method, str) or method not in METHODS:
@@ -121,16 +122,19 @@ def _expand(raw: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
     return data
 
 
-def _expand_groups(names: list[Any], faults: list[str]) -> list[Any]:
-    tasks: list[Any] = []
-    for i, name in enumerate(names):
-        if isinstance(name, str) and name in groups():
-            tasks += [task for task in groups()[name] if task not in tasks]
-            continue
-        tasks.append(name)
-        if not isinstance(name, str) or name not in catalog():
-            faults.append(unknown("task", name, f"tasks[{i}]", [*catalog(), *groups()]))
-    faults += duplicates(tasks, "tasks")
+def _expand_tasks(entries: list[Any], faults: list[str]) -> list[str | TaskSpec]:
+    """Names of the catalogue, with groups opened, and tasks of the user's own."""
+    tasks: list[str | TaskSpec] = []
+    for i, entry in enumerate(entries):
+        if isinstance(entry, dict):
+            tasks.append(own_task(entry, i, faults))
+        elif isinstance(entry, str) and entry in groups():
+            tasks += [task for task in groups()[entry] if task not in tasks]
+        else:
+            tasks.append(str(entry))
+            if not isinstance(entry, str) or entry not in catalog():
+                faults.append(unknown("task", entry, f"tasks[{i}]", [*catalog(), *groups()]))
+    faults += duplicates([t if isinstance(t, str) else t.name for t in tasks], "tasks")
     return tasks
 
 
@@ -160,7 +164,7 @@ def _expand_backbone(entry: Any, place: str, faults: list[str]) -> Any:
 def _expand_weights(weights: Any, key: str, faults: list[str]) -> Any:
     """`timm`, `random`, or the path of a file, as it was given."""
     before = len(faults)
-    weights = _fill_in(weights, key, faults)
+    weights = fill_in(weights, key, faults)
     if not isinstance(weights, str) or weights in ("timm", "random"):
         return weights
     path = Path(weights).expanduser()
@@ -206,18 +210,6 @@ def _combinations(spec: Spec) -> list[str]:
             f"{' or '.join(f'{known}://' for known in SCHEMES)}"
         )
     return faults
-
-
-def _fill_in(value: Any, key: str, faults: list[str]) -> Any:
-    """A text with each ${NAME} replaced from the environment."""
-    if not isinstance(value, str):
-        return value
-    faults += [
-        f"environment variable {name} is not set, found {value!r} at {key}"
-        for name in re.findall(r"\$\{(\w+)\}", value)
-        if name not in os.environ
-    ]
-    return re.sub(r"\$\{(\w+)\}", lambda m: os.environ.get(m[1], m[0]), value)
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

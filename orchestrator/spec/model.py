@@ -1,6 +1,7 @@
 """The typed spec of a sweep: every key of a sweep file, with its default and its bounds."""
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,9 @@ from arc_train.hyperparameters.recommended import space_of
 from arc_train.hyperparameters.space import Space
 from arc_train.packing import MEMORY
 from arc_train.tasks.cache import default_folder
+from arc_train.tasks.catalog import Task, catalog
 from arc_train.tasks.hub import Draw
+from orchestrator.spec.task import NAME, TaskSpec
 from orchestrator.store.remote import below, is_remote
 
 
@@ -164,8 +167,8 @@ class BackboneSpec(_Part):
 class Spec(_Part):
     """A sweep."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    tasks: list[str] = Field(min_length=1)
+    name: str = Field(pattern=NAME)
+    tasks: list[str | TaskSpec] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
     backbones: list[BackboneSpec] = Field(min_length=1)
     seed: int = Field(0, ge=0)
@@ -192,6 +195,18 @@ class Spec(_Part):
         """The same for a worker, whose working folder may be another."""
         backbones = [entry.with_absolute_path() for entry in self.backbones]
         return self.model_copy(update={"backbones": backbones})
+
+    @cached_property
+    def catalog(self) -> dict[str, Task]:
+        """The sweep's tasks by key, in its order; of one that is no longer known, the name."""
+        known = catalog()
+        tasks = (
+            entry.task
+            if isinstance(entry, TaskSpec)
+            else known.get(entry) or Task(entry, entry, entry.split("/")[0])
+            for entry in self.tasks
+        )
+        return {task.key: task for task in tasks}
 
     @property
     def gpus(self) -> float:

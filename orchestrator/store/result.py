@@ -46,8 +46,9 @@ TestCurve = tuple[MeterRow, ...]
 class DataInfo:
     """Which images a trial saw.
 
-    variant: the layout they were read from. split: official, lists or drawn. fingerprint: of all
-    images and labels. val_images: how many a search validated on.
+    variant: the layout they were read from. split: official, lists, given or drawn. fingerprint: of
+    all images and labels. val_images: how many a search validated on. metric, class_names: of a
+    user's own task, what accuracies are, and (in finals) its classes in order.
     """
 
     __pydantic_config__ = STRICT
@@ -58,6 +59,8 @@ class DataInfo:
     transform: str | None = None
     normalise: str | None = None
     val_images: int | None = None
+    metric: str | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,9 @@ def plain_result(result: Result) -> dict[str, Any]:
     content = record.plain(_RESULT, result)
     if result.test_curve is None:
         del content["test_curve"]
+    for name in ("metric", "class_names"):
+        if content["data"][name] is None:
+            del content["data"][name]
     return content
 
 

@@ -15,7 +15,6 @@ from wandb_workspaces import expr
 
 from arc_train.errors import InputError
 from orchestrator.leaderboard.board import Board
-from orchestrator.leaderboard.means import MEANS
 from orchestrator.store.folder import write_atomically
 
 SAVED = "wandb_dashboard.json"
@@ -209,7 +208,7 @@ def _summary(board: Board) -> str:
 
 def _means(board: Board) -> str:
     """Methods as rows, means as columns."""
-    shown = [name for name in MEANS if any(mean.averages[name] is not None for mean in board.means)]
+    shown = [n for n in board.mean_names if any(m.averages[n] is not None for m in board.means)]
     lines = [["backbone", "method", *shown, "trained parameters", "tasks"]]
     for mean in board.means:
         tasks = f"{mean.n_tasks} of {mean.n_expected}"

@@ -11,17 +11,18 @@ from typing import Any
 
 from arc_train.hyperparameters.space import format_config, format_value
 from arc_train.outcome import CurveRow
-from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.board import Board, Mean, Row
-from orchestrator.leaderboard.means import MEANS
 from orchestrator.store.result import Result, TrialInfo
 
 TAG_LENGTH = 64  # W&B refuses longer ones
 
 
-def about_trial(trial: TrialInfo) -> dict[str, Any]:
-    """How a trial's run is found and grouped; needs no more than is known before it is trained."""
-    tags = (catalog()[trial.task].group, trial.method, trial.backbone)
+def about_trial(trial: TrialInfo, group: str | None) -> dict[str, Any]:
+    """How a trial's run is found and grouped; needs no more than is known before it is trained.
+
+    group: of its task; None where that is no longer part of the sweep.
+    """
+    tags = (*([group] if group else []), trial.method, trial.backbone)
     return {
         "id": trial.id,
         "name": _name(trial),
@@ -31,11 +32,11 @@ def about_trial(trial: TrialInfo) -> dict[str, Any]:
     }
 
 
-def config(result: Result) -> dict[str, Any]:
+def config(result: Result, group: str | None) -> dict[str, Any]:
     """A run's configuration; flat, since W&B's tables filter by single keys."""
     plain = ("kind", "backbone", "method", "task", "seed", "device")
     return {
-        "task_group": catalog()[result.task].group,
+        "task_group": group,
         **{key: getattr(result, key) for key in plain},
         **result.config,
         **{f"data_{key}": value for key, value in asdict(result.data).items()},
@@ -92,7 +93,7 @@ def log_board(run: Any, board: Board) -> None:
                 f"accuracy by method/{name}": wandb.plot.bar(
                     methods, "label", name, f"test accuracy, {name.replace('_', ' ')}"
                 )
-                for name in MEANS
+                for name in board.mean_names
                 if any(mean.averages[name] is not None for mean in board.means)
             },
         }
@@ -124,7 +125,7 @@ def _method(mean: Mean) -> dict[str, Any]:
         "label": f"{mean.method} · {mean.backbone}",
         "backbone": mean.backbone,
         "method": mean.method,
-        **{key: mean.averages[key] for key in MEANS},
+        **mean.averages,
         "trainable_params": mean.params_mean,
         "tasks": mean.n_tasks,
     }

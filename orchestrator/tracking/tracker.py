@@ -11,7 +11,7 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,21 @@ LONGEST_PAUSE = 300  # seconds between faults while it runs: an outage is waited
 class Tracker:
     """Writes runs into `<sweep folder>/wandb/`; `problem` says what went wrong, if anything.
 
-    mode: online, offline or disabled. project: the sweep's name unless given.
+    mode: online, offline or disabled. project: the sweep's name unless given. groups: of the tasks.
     """
 
     def __init__(
-        self, folder: Path, sweep: str, mode: str, project: str | None, entity: str | None
+        self,
+        folder: Path,
+        sweep: str,
+        mode: str,
+        project: str | None,
+        entity: str | None,
+        groups: Mapping[str, str],
     ) -> None:
         self._folder = folder
         self._where: dict[str, Any] = {"project": project or sweep, "entity": entity, "mode": mode}
-        self._sweep = sweep
+        self._sweep, self._groups = sweep, groups
         self._queue: queue.SimpleQueue[Callable[[Ledger], None] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._missed: dict[str, Callable[[Ledger], None]] = {}
@@ -146,7 +152,9 @@ class Tracker:
             if trial.id not in self._live:
                 if rows[0].epoch != 1:
                     return
-                self._live[trial.id] = self._open(runs.about_trial(trial))
+                self._live[trial.id] = self._open(
+                    runs.about_trial(trial, self._groups.get(trial.task))
+                )
             runs.log_rows(self._live[trial.id], rows)
         except Exception as error:
             self._failed(error)
@@ -154,8 +162,10 @@ class Tracker:
 
     def _write(self, result: Result) -> str:
         """Write a trial's run, or what a live one lacks; returns its folder's name."""
-        run = self._live.pop(result.id, None) or self._open(runs.about_trial(result))
-        config = {"sweep": self._sweep, **runs.config(result)}
+        run = self._live.pop(result.id, None) or self._open(
+            runs.about_trial(result, self._groups.get(result.task))
+        )
+        config = {"sweep": self._sweep, **runs.config(result, self._groups.get(result.task))}
         run.config.update(config, allow_val_change=True)  # a continued run would keep the old one
         runs.log_rows(run, result.curve)
         adapter = self._folder / "adapters" / f"{result.id}.safetensors"

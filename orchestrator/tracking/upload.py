@@ -44,4 +44,5 @@ def tracker_of(contents: Contents, folder: SweepFolder, mode: str) -> Tracker:
         InputError: W&B would refuse the project's name.
     """
     project = project_name(contents.wandb.project, contents.name)
-    return Tracker(folder.path, contents.name, mode, project, contents.wandb.entity)
+    entity = contents.wandb.entity
+    return Tracker(folder.path, contents.name, mode, project, entity, contents.groups)

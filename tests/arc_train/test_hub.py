@@ -110,7 +110,7 @@ def test_the_draw_is_the_same_in_every_process_and_follows_its_seed(tmp_path: Pa
         "from arc_train.tasks.catalog import catalog\n"
         "from arc_train.tasks.sources import open_source\n"
         "source = open_source(catalog()['vtab/dtd'], Path(sys.argv[1]))\n"
-        "print(hashlib.sha256(source._rows['train'][1].tobytes()).hexdigest())"
+        "print(hashlib.sha256(source.chosen['train'][1].tobytes()).hexdigest())"
     )
     command = [sys.executable, "-c", code, str(root)]
     runs = {subprocess.run(command, capture_output=True, text=True).stdout for _ in range(2)}
@@ -134,7 +134,7 @@ def test_splits_cut_from_one_share_no_image(tmp_path: Path) -> None:
     DatasetDict(train=whole).save_to_disk(str(place(root, "resisc45")))
     source = open_source(RESISC, root)
     assert isinstance(source, HubSource)
-    rows = {name: set(found[1].tolist()) for name, found in source._rows.items()}
+    rows = {name: set(found[1].tolist()) for name, found in source.chosen.items()}
     assert [len(rows[name]) for name in ("train", "val", "test")] == [800, 200, RESISC.test]
     assert len(set().union(*rows.values())) == count
 

@@ -9,7 +9,8 @@ from arc_train.errors import InputError
 from arc_train.tasks.cache import prepare
 from arc_train.tasks.catalog import catalog, groups
 from arc_train.tasks.check import check
-from arc_train.tasks.sources import SPLITS, STAND_INS, open_source
+from arc_train.tasks.sources import STAND_INS, open_source
+from arc_train.tasks.splits import SPLITS
 
 
 @pytest.mark.parametrize("key", groups()["all"])

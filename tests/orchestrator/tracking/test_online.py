@@ -19,6 +19,7 @@ from orchestrator.store.result import Result
 from orchestrator.tracking.tracker import Tracker
 from tests.gate import Gate, wait_until
 from tests.orchestrator.tracking.test_tracker import (
+    GROUPS,
     environment,
     kill_while_it_logs,
     problem_of_child,
@@ -94,7 +95,7 @@ def test_what_ran_offline_is_sent_when_online_is_wanted(
 def test_a_trial_in_training_shows_its_curve_and_ends_whole(
     server: WandbServer, tmp_path: Path
 ) -> None:
-    tracker = Tracker(tmp_path, "sweep", "online", None, None)
+    tracker = Tracker(tmp_path, "sweep", "online", None, None, GROUPS)
     trial = result()
     tracker.rows(trial, trial.curve[:1])
     run = arrived(server, trial.id, 1)
@@ -111,7 +112,7 @@ def test_a_live_run_cut_by_the_end_of_the_driver_is_completed_by_the_next(
     server: WandbServer, tmp_path: Path
 ) -> None:
     trial = result(curve=[[epoch, 2.0, None, None] for epoch in range(1, 6)])
-    first = Tracker(tmp_path, "sweep", "online", None, None)
+    first = Tracker(tmp_path, "sweep", "online", None, None, GROUPS)
     first.rows(trial, trial.curve[:3])
     assert arrived(server, trial.id, 3).exit_code is None
     first.close()
@@ -133,7 +134,7 @@ def arrived(server: WandbServer, trial: str, rows: int) -> Any:
 def test_an_outage_costs_nothing(
     server: WandbServer, tmp_path: Path, fault: str, requests: int, more: float
 ) -> None:
-    tracker = Tracker(tmp_path, "sweep", "online", None, None)
+    tracker = Tracker(tmp_path, "sweep", "online", None, None, GROUPS)
     results = some(6)
     for entry in results[:2]:
         tracker.log(entry)

@@ -32,6 +32,9 @@ SUMMARY = {
 }
 
 
+GROUPS = {"vtab/cifar100": "natural"}
+
+
 def result(trial: str = "00000000000000aa", **changes: Any) -> Result:
     about = {
         "backbone": "arc_pico",
@@ -43,7 +46,7 @@ def result(trial: str = "00000000000000aa", **changes: Any) -> Result:
 
 
 def track(folder: Path, results: list[Result], mode: str = "offline") -> Tracker:
-    tracker = Tracker(folder, "sweep", mode, None, None)
+    tracker = Tracker(folder, "sweep", mode, None, None, GROUPS)
     for entry in results:
         tracker.log(entry)
     tracker.close()
@@ -147,7 +150,7 @@ from pathlib import Path
 from orchestrator.store.result import read_result
 from orchestrator.tracking.tracker import Tracker
 folder, mode, timeout = sys.argv[1:]
-tracker = Tracker(Path(folder), "sweep", mode, None, None)
+tracker = Tracker(Path(folder), "sweep", mode, None, None, {})
 for line in sys.stdin:
     tracker.log(read_result(Path(line.strip())))
 tracker.close(float(timeout))
