@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from arc_train.errors import InputError
 
+_NVIDIA = Path("/proc/driver/nvidia/gpus")  # where NVIDIA's driver lists what there is
 MPS = "Apple's mps has no 64-bit floats, in which losses are summed"
 
 
@@ -19,6 +21,15 @@ def device_of(gpus: float) -> torch.device:
     if gpus and (reason := unusable()):
         raise InputError(f"torch can't use the GPU of this machine: {reason}")
     return torch.device("cuda" if gpus else "cpu")
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: an NVIDIA GPU is there, and torch can't use it.
+    """
+    return device_of(torch.cuda.is_available() or (_NVIDIA.is_dir() and not hidden()))
 
 
 def unusable() -> str | None:

@@ -44,3 +44,9 @@ def test_read_results(printed: Callable[..., str]) -> None:
     assert len(rows) == len(list((folder / "trials").glob("*.json")))
     best = next(row for row in rows if row.startswith("demo/digits  arc     search"))
     assert best.split()[3:6] == ["done", "4", "72.5"]
+
+
+def test_search_in_a_notebook(printed: Callable[..., str]) -> None:
+    *_, final, plain = printed("search_in_a_notebook.py").splitlines()
+    assert "% of 400 test images, 2 seeds, trained on 600 images" in final
+    assert plain == "VisionTransformer with 10 classes"
