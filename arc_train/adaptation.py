@@ -127,16 +127,21 @@ def adapt(
 ) -> Adapted:
     """Adapt a timm model with `method`; only the method's parameters and the head require grad.
 
+    method: a name in METHODS, or the dotted name of a module of yours (arc_train.methods.own).
+
     The given backbone stays as it was: the result shares its frozen weights and owns the rest.
     The head starts at zero, as in the published ARC scripts, so that first logits are equal.
 
     Raises:
         KeyError: unknown method.
         TypeError: a hyperparameter that the method doesn't have.
-        InputError: a backbone whose structure the method doesn't know.
+        InputError: a backbone whose structure the method doesn't know, or a module that is no
+            method.
     """
-    if method not in METHODS:
-        raise KeyError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    try:
+        attach = METHODS[method].attach
+    except KeyError:
+        raise KeyError(f"unknown method {method!r}; known: {', '.join(METHODS)}") from None
     inner = share(backbone).requires_grad_(False).eval()
     width: int = inner.num_features  # type: ignore[assignment]
     inner.reset_classifier(0)  # type: ignore[operator]
@@ -146,7 +151,7 @@ def adapt(
     parts = Adapting(generator, device)
     for entrance in entrances(inner)[:1]:
         entrance.register_forward_hook(_Widen(parts.trials))
-    neck = METHODS[method].attach(inner, parts, **hyperparameters)
+    neck = attach(inner, parts, **hyperparameters)
     head = Head(parts.trained, width, num_classes)
     return Adapted(inner, method, parts, neck, head, names).to(device)
 

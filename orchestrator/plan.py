@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from arc_train.hyperparameters.space import Config, size
 from arc_train.methods.counts import trained
+from arc_train.methods.own import Source
 from arc_train.packing import most_trials, proposals
 from arc_train.recipe import Halving
 from arc_train.seeding import seed_of
@@ -18,10 +19,14 @@ from orchestrator.store.result import Study
 
 @dataclass(frozen=True)
 class Identity:
-    """Fingerprints of what the trials are made from: by backbone name, by task."""
+    """What the trials are made from: fingerprints by backbone name and by task.
+
+    methods: the sources of those methods that are the user's own, by name.
+    """
 
     backbones: Mapping[str, str]
     tasks: Mapping[str, str]
+    methods: Mapping[str, Source] = field(default_factory=dict)
 
 
 def studies(spec: Spec) -> list[Study]:
@@ -138,6 +143,8 @@ def trial_id(
     if (task := spec.catalog[study.task]).location is not None:
         # Of the catalogue's tasks the name says these.
         determined_by["task"] = [task.metric, task.resize, task.augment]
+    if source := identity.methods.get(study.method):
+        determined_by["method"] = source.digest
     if kind == "final" and spec.protocol.leak_meter:
         determined_by["leak_meter"] = True  # absent otherwise: ids are as they were without it
     return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]

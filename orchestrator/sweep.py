@@ -10,7 +10,7 @@ from typing import Any
 
 from arc_train import adapt, backbones
 from arc_train.errors import InputError
-from arc_train.methods import METHODS
+from arc_train.methods import METHODS, own
 from arc_train.tasks import cache
 from orchestrator import leaderboard
 from orchestrator.cluster.report import PackReport
@@ -119,7 +119,8 @@ def prepare(spec: Spec, progress: Progress) -> Identity:
                 progress.say,
             )
         tasks[key] = entry.fingerprint
-    return Identity(prints, tasks)
+    sources = {method: own.source(method) for method in spec.methods if method not in METHODS}
+    return Identity(prints, tasks, sources)
 
 
 def _tune(
@@ -197,9 +198,16 @@ def _redefined(old: list[Any], spec: Spec) -> Iterator[tuple[str, str]]:
 
 
 def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
-    """Refuse to put results of other images or weights into one table with new ones."""
+    """Refuse to put results of other images, weights or methods into one table with new ones."""
     known = set(studies(spec))
     for result in folder.results().values():
+        source = identity.methods.get(result.method)
+        if source and result.code.method != source.digest:
+            raise InputError(
+                f"{folder.path} holds results of method {result.method!r} made with another source "
+                f"({result.code.method}, now {source.digest}); give this sweep another name or "
+                "storage"
+            )
         expected = identity.tasks.get(result.task)
         if expected and result.data.fingerprint != expected:
             raise InputError(
@@ -222,5 +230,12 @@ def _check_methods(spec: Spec, name: str, model: Any) -> None:
         try:
             options = METHODS[method].options.keys() & spec.search.space.get(method, {}).keys()
             adapt(model, method, 2, **{name: spec.search.space[method][name] for name in options})
-        except InputError as error:
-            raise InputError(f"method {method!r} can't adapt backbone {name!r}: {error}") from error
+        except Exception as error:
+            if method in METHODS and not isinstance(error, InputError):
+                raise
+            reason = " ".join(str(error).split())
+            if not isinstance(error, InputError):  # of the user's own code
+                reason = f"{type(error).__name__}: {reason}"
+            raise InputError(
+                f"method {method!r} can't adapt backbone {name!r}: {reason}"
+            ) from error

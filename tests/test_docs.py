@@ -132,7 +132,8 @@ def test_programs_and_targets_exist() -> None:
             assert program in ("arc-sweep", "pip", "ray", "source"), f"{page}: {program}"
 
 
-def test_sweep_files_on_pages_are_valid() -> None:
+def test_sweep_files_on_pages_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOP / "examples"))
     found = [
         (page.name, yaml.safe_load(block))
         for page in PAGES
@@ -210,8 +211,9 @@ def test_every_field_of_a_sweep_folder_is_described() -> None:
         assert {*row["test_accuracy"], *row["ties"]} <= described
 
 
-def test_the_method_that_the_page_follows_is_as_quoted() -> None:
+def test_the_methods_that_the_page_follows_are_as_quoted() -> None:
     methods = TOP / "arc_train" / "methods"
-    source = "".join((methods / name).read_text() for name in ("repadapter.py", "__init__.py"))
+    files = (methods / "repadapter.py", methods / "__init__.py", TOP / "examples/my_methods/ia3.py")
+    source = "".join(file.read_text() for file in files)
     for block in blocks(TOP / "docs" / "add-a-method.md", "python"):
         assert block in source

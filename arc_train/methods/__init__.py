@@ -53,6 +53,7 @@ class Method:
     decays_vectors: whether weight decay acts on one-dimensional tensors too.
     options: hyperparameters that choose a variant, with the values they may have. A sweep fixes
         them, since trials of a pack share the structure; left out, the first value holds.
+    space, first: what is searched and tried first, where spaces.yaml has no entry.
     """
 
     attach: "Callable[..., nn.Module | None]"
@@ -64,9 +65,11 @@ class Method:
     unpadded: tuple[str, ...] = ()
     decays_vectors: bool = True
     options: Mapping[str, tuple[str | bool, ...]] = field(default_factory=dict)
+    space: Mapping[str, Any] = field(default_factory=dict)
+    first: Mapping[str, float] = field(default_factory=dict)
 
 
-METHODS: dict[str, Method] = {
+BUILT_IN: dict[str, Method] = {
     "linear": Method(selective.attach_linear, selective.fold, "head", trains="head"),
     "mlp": Method(mlp.attach, mlp.fold, "head", trains="head"),
     "full": Method(selective.attach_full, selective.fold, "selective", in_place=True),
@@ -98,6 +101,26 @@ METHODS: dict[str, Method] = {
 }
 
 
+class Methods(dict[str, Method]):
+    """The built-in methods by name. A dotted name is that of a module of the user's (own.py)."""
+
+    def __missing__(self, name: str) -> Method:
+        """The method of a module on the Python path.
+
+        Raises:
+            KeyError: no dotted name.
+            InputError: no such module, or one that isn't a method.
+        """
+        if "." not in name:
+            raise KeyError(name)
+        from arc_train.methods.own import load
+
+        return load(name)
+
+
+METHODS = Methods(BUILT_IN)
+
+
 @dataclass(frozen=True)
 class Recommended:
     """What is searched for a method, in the form of a sweep file, and what is tried first."""
@@ -107,12 +130,13 @@ class Recommended:
 
 
 def recommended(method: str) -> Recommended:
-    """The method's recommendation (spaces.yaml)."""
-    entries = ["any", "ranked", method] if METHODS[method].ranked else ["any", method]
+    """The method's recommendation: its own, or that of spaces.yaml."""
+    known = METHODS[method]
+    entries = [_spaces().get(name, {}) for name in (["any", "ranked"] if known.ranked else ["any"])]
+    entries += [_spaces().get(method, {}), {"space": known.space, "first": known.first}]
     space: dict[str, Any] = {}
     first: dict[str, float] = {}
-    for name in entries:
-        entry = _spaces().get(name, {})
+    for entry in entries:
         space |= entry.get("space", {})
         first |= entry.get("first", {})
     return Recommended(space, first)

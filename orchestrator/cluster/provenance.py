@@ -2,12 +2,14 @@
 
 import platform
 import subprocess
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
+from arc_train.methods.own import Source
 from orchestrator import __version__
 from orchestrator.store.result import CodeInfo
 
@@ -29,6 +31,11 @@ def code_version() -> CodeInfo:
     except (OSError, subprocess.CalledProcessError):
         return CodeInfo(__version__, None)
     return CodeInfo(__version__, commit + ("+" if changed else ""))
+
+
+def code_of(source: Source | None) -> CodeInfo:
+    """The code of a trial whose method has a source of its own, if it has."""
+    return replace(code_version(), method=source.digest) if source else code_version()
 
 
 @cache

@@ -153,6 +153,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
             "spec": self._spec,
             "folder": self._folder.place,
             "fingerprint": self._identity.tasks[plan.study.task],
+            "source": self._identity.methods.get(plan.study.method),
         }
 
     def on_trial_complete(
@@ -180,7 +181,8 @@ class _RoutedSearcher(_Unsaved, Searcher):
             return
         fingerprint = self._identity.tasks[plan.study.task]
         missing = [t for t in plan.trials if self._folder.result(t.id) is None]
-        results = [failed_result(plan, trial, fingerprint, note) for trial in missing]
+        source = self._identity.methods.get(plan.study.method)
+        results = [failed_result(plan, trial, fingerprint, source, note) for trial in missing]
         for entry in results:
             self._folder.write_result(entry)
         self._search.ended(plan)

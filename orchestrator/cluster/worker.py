@@ -22,6 +22,8 @@ from arc_train.backbones import Backbone, Weights
 from arc_train.device import device_of
 from arc_train.errors import InputError
 from arc_train.feed import Images
+from arc_train.methods import own
+from arc_train.methods.own import Source
 from arc_train.outcome import Outcome
 from arc_train.pack import Member
 from arc_train.precision import compute_type, set_precision
@@ -30,7 +32,7 @@ from arc_train.tasks import cache
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import PackRun
-from orchestrator.cluster.provenance import code_version, device_name, package_versions
+from orchestrator.cluster.provenance import code_of, device_name, package_versions
 from orchestrator.cluster.report import PackReport
 from orchestrator.plan import halving
 from orchestrator.spec import Spec
@@ -82,6 +84,7 @@ class PackWorker(tune.Trainable):
             pack_of(config["pack"]),
             _folder(config["folder"]),
             config["fingerprint"],
+            config["source"],
         )
 
 
@@ -95,10 +98,20 @@ def _folder(place: str) -> SweepFolder:
 class RunningPack:
     """A pack on this process: its training, its checkpoint and its result files."""
 
-    def __init__(self, spec: Spec, plan: PackPlan, folder: SweepFolder, fingerprint: str) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        plan: PackPlan,
+        folder: SweepFolder,
+        fingerprint: str,
+        source: Source | None = None,
+    ) -> None:
         self.spec, self.plan, self.folder = spec, plan, folder
         self._began = time.monotonic()
         study = plan.study
+        if source:
+            own.require(study.method, source)
+        self._code = code_of(source)
         backbone = spec.backbone(study.backbone)
         device = device_of(spec.gpus)
         model = _frozen(backbone, device)
@@ -241,7 +254,7 @@ class RunningPack:
             curve=outcome.curve,
             seconds=outcome.seconds,
             data=self._data,
-            code=code_version(),
+            code=self._code,
             packages=package_versions(),
             device=device_name(self.run.pack.device),
             weights=self._weights,
@@ -303,7 +316,9 @@ def _weights(backbone: Backbone) -> Weights:
     return backbones.weights(backbone)
 
 
-def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) -> Result:
+def failed_result(
+    plan: PackPlan, trial: Trial, fingerprint: str, source: Source | None, error: str
+) -> Result:
     """What the driver writes for a trial whose pack could not be run."""
     return Result(
         **asdict(plan.info(trial)),
@@ -318,7 +333,7 @@ def failed_result(plan: PackPlan, trial: Trial, fingerprint: str, error: str) ->
         curve=(),
         seconds=0.0,
         data=DataInfo(variant=None, fingerprint=fingerprint),
-        code=code_version(),
+        code=code_of(source),
         packages=package_versions(),
         device=None,
     )

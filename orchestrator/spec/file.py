@@ -110,8 +110,7 @@ def _expand(raw: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
         data["tasks"] = _expand_tasks(data["tasks"], faults)
     if isinstance(data.get("methods"), list):
         for i, method in enumerate(data["methods"]):
-            if not isinstance(method, str) or method not in METHODS:
-                faults.append(unknown("method", method, f"methods[{i}]", METHODS))
+            _known_method(method, f"methods[{i}]", faults)
         faults += duplicates(data["methods"], "methods")
     if isinstance(data["backbones"], list):
         places = [f"backbones[{i}]" for i in range(len(data["backbones"]))]
@@ -120,6 +119,19 @@ def _expand(raw: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
         labels = [entry.get("name") for entry in data["backbones"] if isinstance(entry, dict)]
         faults += duplicates(labels, "backbones")
     return data
+
+
+def _known_method(method: Any, key: str, faults: list[str]) -> bool:
+    """Whether this is a method, of ours or of the user's own."""
+    try:
+        METHODS[method]
+    except InputError as error:
+        faults.append(f"{error} at {key}")
+    except (KeyError, TypeError):
+        faults.append(unknown("method", method, key, METHODS))
+    else:
+        return True
+    return False
 
 
 def _expand_tasks(entries: list[Any], faults: list[str]) -> list[str | TaskSpec]:
@@ -175,10 +187,9 @@ def _expand_weights(weights: Any, key: str, faults: list[str]) -> Any:
 
 def _combinations(spec: Spec) -> list[str]:
     """Faults in combinations of keys."""
-    faults = []
+    faults: list[str] = []
     for method, overrides in spec.search.space.items():
-        if method not in METHODS:
-            faults.append(unknown("method", method, f"search.space.{method}", METHODS))
+        if not _known_method(method, f"search.space.{method}", faults):
             continue
         for name, value in overrides.items():
             key = f"search.space.{method}.{name}"

@@ -65,12 +65,17 @@ class DataInfo:
 
 @dataclass(frozen=True, slots=True)
 class CodeInfo:
-    """Which code trained a trial; git: the commit, None outside a checkout."""
+    """Which code trained a trial.
+
+    git: the commit, None outside a checkout. method: 16 hex digits of the source of a method that
+    is the user's own.
+    """
 
     __pydantic_config__ = STRICT
 
     version: str
     git: str | None
+    method: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Plans are functions of the spec: same ids and draws always, other ids when anything matters."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from arc_train.hyperparameters.space import (
     parse,
     random_configs,
 )
+from arc_train.methods.own import Source
 from arc_train.packing import split
 from orchestrator.cost.work import cost, published_cost, task_sizes
 from orchestrator.plan import (
@@ -99,6 +101,15 @@ def test_other_weights_or_images_change_ids() -> None:
     other_images = Identity(IDENTITY.backbones, {"demo/digits": "e", "demo/count": "c"})
     assert not ids(spec()) & ids(spec(), other_weights)
     assert not ids(spec()) & ids(spec(), other_images)
+
+
+def test_another_source_of_an_own_method_changes_ids_and_its_place_does_not() -> None:
+    def of(*source: str) -> set[str]:
+        return ids(spec(), replace(IDENTITY, methods={"arc": Source(*source)}))
+
+    assert not of("digest", "folder") & ids(spec())
+    assert not of("digest", "folder") & of("another", "folder")
+    assert of("digest", "folder") == of("digest", "elsewhere")
 
 
 def test_asking_for_more_trials_or_seeds_keeps_the_first_ones() -> None:

@@ -56,6 +56,14 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
         ({"tasks": [["demo"]]}, ["unknown task ['demo'] at tasks[0]"]),
         ({"tasks": {"demo": 1}}, ["tasks must"]),
         ({"methods": [{"arc": 1}]}, ["unknown method {'arc': 1} at methods[0]"]),
+        (
+            {"methods": ["absent.method"]},
+            ["method 'absent.method': no module 'absent' is on the Python path", "at methods[0]"],
+        ),
+        (
+            {"search": {"space": {"absent.method": {"lr": 1}}}},
+            ["no module 'absent'", "at search.space.absent.method"],
+        ),
         ({"methods": 3}, ["methods must"]),
         ({"backbones": [3]}, ["backbones[0]"]),
         ({"backbones": [{"name": 3}]}, ["backbones[0]"]),

@@ -52,7 +52,8 @@ def test_every_result_and_pack_is_read_with_all_that_it_says(folder: SweepFolder
     for trial, result in results.items():
         written = json.loads((KEPT / "trials" / f"{trial}.json").read_text())
         assert plain_result(result) == {"version": 1, **LATER, **written} | {
-            "curve": tuple(map(tuple, written["curve"]))
+            "curve": tuple(map(tuple, written["curve"])),
+            "code": {**written["code"], "method": None},
         }
     planned = {trial.id for plan in folder.pack_records() for trial in plan.trials}
     assert planned == set(results)

@@ -97,7 +97,7 @@ def test_the_file_has_the_documented_keys_in_a_fixed_order() -> None:
         *("version", "id", "kind", "backbone", "method", "task", "config", "seed", "epochs_run"),
         *("status", "note", "val_accuracy", "val_loss", "test_accuracy", "trainable_params"),
         *("adapter_params", "curve", "seconds", "data", "code", "packages", "device"),
-        *("execution", "images_per_second", "peak_memory"),
+        *("weights", "execution", "images_per_second", "peak_memory"),
     ]
     assert content["version"] == VERSION == 2
     assert content["curve"] == [[1, 2.5, None, None]]
@@ -160,7 +160,7 @@ def test_damage_is_named_in_a_line_with_file_and_key(
 
 
 # Files of version 1 have none of these.
-LATER = {"version", "execution", "images_per_second", "peak_memory"}
+LATER = {"version", "weights", "execution", "images_per_second", "peak_memory"}
 REQUIRED = sorted(set(json.loads(result_text(result()))) - LATER - {"note"})
 
 
