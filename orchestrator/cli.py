@@ -10,6 +10,7 @@ from orchestrator.commands.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 
 # Each is a module of orchestrator.commands with `arguments(parser)` and `run(options)`.
 COMMANDS = {
+    "init": "look at a folder of images and write a sweep file for it",
     "run": "run what is missing of a sweep, then show its leaderboard",
     "plan": "what a sweep will cost, before anything runs",
     "status": "how far a sweep is, from another terminal",

@@ -129,6 +129,11 @@ class Row:
     ties_with_best: bool | None = None
 
     @property
+    def benchmark(self) -> str:
+        """What its task is a part of: vtab, fgvc, demo, or the group of a user's own."""
+        return self.task.split("/")[0] if "/" in self.task else self.group
+
+    @property
     def study(self) -> Study:
         """The study that the row is of."""
         return Study(self.backbone, self.method, self.task)

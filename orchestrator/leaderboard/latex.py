@@ -38,7 +38,7 @@ ESCAPES = str.maketrans(
 def latex(board: Board) -> str:
     """All tables of a board."""
     numbers = grid(board)
-    benchmarks = dict.fromkeys(row.task.split("/")[0] for row in board.rows)
+    benchmarks = dict.fromkeys(row.benchmark for row in board.rows)
     backbones = dict.fromkeys(row.backbone for row in board.rows)
     text = "% Needs \\usepackage{booktabs,graphicx}\n"
     for backbone in backbones:
@@ -53,11 +53,7 @@ def escape(text: str) -> str:
 
 
 def _table(board: Board, numbers: Grid, backbone: str, benchmark: str, only: bool) -> str:
-    rows = [
-        row
-        for row in board.rows
-        if row.backbone == backbone and row.task.split("/")[0] == benchmark
-    ]
+    rows = [row for row in board.rows if row.backbone == backbone and row.benchmark == benchmark]
     means = {mean.method: mean for mean in board.means if mean.backbone == backbone}
     columns = _columns(numbers, list(dict.fromkeys(row.group for row in rows)), only)
     ours, theirs, shown = [], [], []

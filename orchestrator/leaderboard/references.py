@@ -59,7 +59,7 @@ def _line(row: Row, backbone: Backbone | None, find: Find) -> Printed | None:
     """The line of a foreign table that a row can be compared with."""
     if backbone is None or not comparable(row.variants):
         return None
-    return find(backbone, row.method, _benchmark(row))
+    return find(backbone, row.method, row.benchmark)
 
 
 def _of_row(row: Row, backbone: Backbone | None, find: Find) -> Reference | None:
@@ -79,7 +79,7 @@ def _of_mean(
         lines = {
             row.task: line
             for row in own
-            if _benchmark(row) == benchmark
+            if row.benchmark == benchmark
             and row.test_accuracy
             and (line := _line(row, backbone, find))
         }
@@ -113,10 +113,6 @@ def _reference(
         best_epoch_on_test=best,
         params_mean=None if line.params is None else round(line.params * 1e6),
     )
-
-
-def _benchmark(row: Row) -> str:
-    return row.task.split("/")[0]
 
 
 def _tasks_of(key: str, line: Printed) -> list[str]:
