@@ -145,6 +145,8 @@ def trial_id(
         determined_by["task"] = [task.metric, task.resize, task.augment]
     if source := identity.methods.get(study.method):
         determined_by["method"] = source.digest
+    if kind != "final" and task.limit is not None:
+        determined_by["limit"] = task.limit
     if kind == "final" and spec.protocol.leak_meter:
         determined_by["leak_meter"] = True  # absent otherwise: ids are as they were without it
     return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]

@@ -192,8 +192,8 @@ def _redefined(old: list[Any], spec: Spec) -> Iterator[tuple[str, str]]:
     """What changed of the user's own tasks, though their images did not."""
     earlier = {task["name"]: task for task in old if isinstance(task, dict)}
     for key, task in spec.catalog.items():
-        for name in ("metric", "resize", "augment"):
-            if key in earlier and earlier[key][name] != getattr(task, name):
+        for name in ("metric", "resize", "augment", "limit"):
+            if key in earlier and earlier[key].get(name) != getattr(task, name):
                 yield key, name
 
 

@@ -38,7 +38,8 @@ class Task:
     sizes that its test split has been published with. folders: accepted names of its folder.
     sources: in order of preference. note: what to know before looking for the images. resize,
     augment: what is done to the images (transform.Transform). metric: what accuracies are, over
-    images or the mean over classes.
+    images or the mean over classes. limit: how many training images a search draws; None: it has
+    all of them, as finals always do.
 
     location: of a user's own. Its classes and sizes are 0 until its images have been looked at: the
     task of its source has them. class_names: in order, where they are known.
@@ -60,6 +61,7 @@ class Task:
     note: str | None = None
     resize: Resize = "squash"
     augment: Augment = "none"
+    limit: int | None = None
     location: Location | None = None
     class_names: tuple[str, ...] = ()
 

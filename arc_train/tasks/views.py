@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arc_train.seeding import generator
 from arc_train.tasks.cache import Entry
 from arc_train.tasks.stored import Loaded
 
@@ -109,9 +110,27 @@ class FinalData:
     open_test: Callable[[], Split]
 
 
-def search_data(entry: Entry) -> SearchData:
-    """Training and validation images of a prepared task."""
-    return SearchData(*(_split(entry.load(name), entry.side) for name in ("train", "val")))
+def search_data(entry: Entry, seed: int = 0) -> SearchData:
+    """Training and validation images of a prepared task.
+
+    seed: of the draw of training images, where the task limits them.
+    """
+    train, val = (_split(entry.load(name), entry.side) for name in ("train", "val"))
+    return SearchData(sample(train, entry.task.limit, seed), val)
+
+
+def sample(split: Split, limit: int | None, seed: int) -> Split:
+    """At most `limit` images of a split: of each class its share, give or take one.
+
+    The same ones for a seed, in the order that they have in the split.
+    """
+    count = len(split)
+    if limit is None or limit >= count:
+        return split
+    shuffled = torch.randperm(count, generator=generator(seed, "limit"))
+    by_class = shuffled[split.labels[shuffled].argsort(stable=True)]
+    evenly = (2 * torch.arange(limit) + 1) * count // (2 * limit)
+    return split.take(by_class[evenly].sort().values)
 
 
 def final_data(entry: Entry, final_on: str, record: Callable[[], None]) -> FinalData:

@@ -132,7 +132,7 @@ class RunningPack:
         # A search keeps no hold of the entry, and no other way to the test images.
         self._test: Callable[[], Split] | None = None
         if plan.kind != "final":
-            search = search_data(entry)
+            search = search_data(entry, spec.seed)
             train, val = search.train, search.val
         else:
             final = final_data(entry, spec.protocol.final_on, self._record_test_access)
@@ -296,7 +296,9 @@ def _about_own(task: Task, final: bool) -> dict[str, Any]:
     """What results say of a user's own task; of the catalogue's the name says it."""
     if task.location is None:
         return {}
-    return {"metric": task.metric, "class_names": task.class_names if final else None}
+    if final:
+        return {"metric": task.metric, "class_names": task.class_names}
+    return {"metric": task.metric, "limit": task.limit}
 
 
 _held: dict[Backbone, nn.Module] = {}

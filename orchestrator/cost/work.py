@@ -106,9 +106,10 @@ class Work:
         return self.epochs * self.images
 
 
-def pack_work(spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int]) -> Work:
+def pack_work(spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int], task: str) -> Work:
     """What a pack of so many trials does at most; kind: search, revalidate or final."""
     train, val, test = sizes
+    searched = min(train, spec.catalog[task].limit or train)
     epochs, rungs = spec.training.epochs, halving(spec)
     whole = (Stretch(trials, epochs),)
     if kind == "final":
@@ -116,13 +117,13 @@ def pack_work(spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int]) -
         tests = epochs if spec.protocol.leak_meter else 1
         return Work(whole, refit, 0, trials * tests * test)
     if kind == "revalidate" or rungs is None:
-        return Work(whole, train, trials * val, 0, shared=kind == "search")
+        return Work(whole, searched, trials * val, 0, shared=kind == "search")
     stretches, alive, epoch = [], trials, 0
     for rung in [*rungs.rungs(epochs), epochs]:
         stretches.append(Stretch(alive, rung - epoch))
         alive, epoch = max(1, alive // rungs.eta), rung
     validated = sum(part.alive for part in stretches) * val
-    return Work(tuple(stretches), train, validated, 0, shared=True)
+    return Work(tuple(stretches), searched, validated, 0, shared=True)
 
 
 def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Work]]:
@@ -137,7 +138,7 @@ def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Wor
     stages += [("revalidate", again), ("final", len(spec.finals.seeds))]
     size = pack_size(spec, study)
     return [
-        [pack_work(spec, kind, len(part), sizes) for part in split(range(count), size)]
+        [pack_work(spec, kind, len(part), sizes, study.task) for part in split(range(count), size)]
         for kind, count in stages
     ]
 

@@ -14,7 +14,8 @@ class TaskSpec(BaseModel):
 
     folder: has a sub-folder for each class, lists or a Hugging Face data set. list: a CSV or text
     file of paths and labels. dataset, subset: on the Hugging Face hub. image, label, split: columns
-    of a list or a data set, where their names don't tell.
+    of a list or a data set, where their names don't tell. limit: how many training images a search
+    draws, of each class its share; finals train on all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +32,7 @@ class TaskSpec(BaseModel):
     metric: Metric = "accuracy"
     resize: Resize = "squash"
     augment: Augment = "none"
+    limit: int | None = Field(None, ge=1)
 
     @property
     def task(self) -> Task:
@@ -42,6 +44,7 @@ class TaskSpec(BaseModel):
             metric=self.metric,
             resize=self.resize,
             augment=self.augment,
+            limit=self.limit,
             location=Location(
                 folder=None if self.folder is None else Path(self.folder),
                 list=None if self.list is None else Path(self.list),

@@ -48,7 +48,8 @@ class DataInfo:
 
     variant: the layout they were read from. split: official, lists, given or drawn. fingerprint: of
     all images and labels. val_images: how many a search validated on. metric, class_names: of a
-    user's own task, what accuracies are, and (in finals) its classes in order.
+    user's own task, what accuracies are, and (in finals) its classes in order. limit: of a user's
+    own task, how many training images its search was to draw.
     """
 
     __pydantic_config__ = STRICT
@@ -61,6 +62,7 @@ class DataInfo:
     val_images: int | None = None
     metric: str | None = None
     class_names: tuple[str, ...] | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def plain_result(result: Result) -> dict[str, Any]:
     content = record.plain(_RESULT, result)
     if result.test_curve is None:
         del content["test_curve"]
-    for name in ("metric", "class_names"):
+    for name in ("metric", "class_names", "limit"):
         if content["data"][name] is None:
             del content["data"][name]
     return content

@@ -6,6 +6,7 @@ Packs wait at a gate after their first epoch, so nothing is over before it is di
 import signal
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -131,7 +132,7 @@ def test_a_pack_that_can_not_start_says_why_on_a_new_worker_and_on_a_used_one(
 ) -> None:
     def prepare_wrongly(spec: Spec, progress: Progress) -> Identity:
         identity = prepare(spec, progress)
-        return Identity(identity.backbones, {**identity.tasks, "demo/count": "of other images"})
+        return replace(identity, tasks={**identity.tasks, "demo/count": "of other images"})
 
     monkeypatch.setattr("orchestrator.sweep.prepare", prepare_wrongly)
     sweep.write(
