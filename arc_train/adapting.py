@@ -2,7 +2,7 @@
 
 import torch
 
-from arc_train.dropout import Noise, SeededDropout
+from arc_train.dropout import Noise, SeededDropout, SeededDropPath, SeededNormal
 from arc_train.trained import Trained
 from arc_train.trials import Trials
 
@@ -17,9 +17,20 @@ class Adapting:
         self.trained = Trained(generator, device)
         self.trials = Trials()
         self.noise = Noise()
-        self._dropouts = 0
+        self._places = 0
 
     def dropout(self, rate: float) -> SeededDropout:
         """A dropout at a place of its own."""
-        self._dropouts += 1
-        return SeededDropout(rate, self.noise, self._dropouts)
+        return SeededDropout(rate, self.noise, self._place())
+
+    def drop_path(self, rate: float) -> SeededDropPath:
+        """A dropout of whole images at a place of its own."""
+        return SeededDropPath(rate, self.noise, self._place())
+
+    def normal(self) -> SeededNormal:
+        """Normal noise at a place of its own."""
+        return SeededNormal(self.noise, self._place())
+
+    def _place(self) -> int:
+        self._places += 1
+        return self._places

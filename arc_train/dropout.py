@@ -7,6 +7,8 @@ bits are their product: for any two columns the rows' products fill the square e
 multiplicative generator do. All arithmetic is int32 and wraps around.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -111,3 +113,35 @@ class SeededDropout(nn.Module):
         if not torch.compiler.is_compiling():
             self._columns = keys
         return keys
+
+
+class SeededDropPath(SeededDropout):
+    """Zeroes what is added for whole images (Huang et al., 2016) and scales the others up."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, images, ...] -> the same shape."""
+        return super().forward(x.flatten(2)).view_as(x)
+
+    def _column_keys(self, x: Tensor) -> Tensor:
+        """One key for all of an image, int32 [1]."""
+        return super()._column_keys(x[..., :1])
+
+
+class SeededNormal(SeededDropout):
+    """Adds normal noise while training, by Box and Muller's transform of two hashes an element."""
+
+    def __init__(self, noise: Noise, place: int) -> None:
+        super().__init__(0.0, noise, place)
+        self.active = True
+
+    def sample(self, mean: Tensor, deviation: Tensor) -> Tensor:
+        """A sample [T, rows, C] around the mean, or the mean itself outside training."""
+        if not (self.training and self.active):
+            return mean
+        rows, columns = self.noise.rows(mean.shape[1]), self._column_keys(mean)
+        radius, angle = (
+            (bits.float() / 2**32 + 0.5).clamp_min(2.0**-33)
+            for bits in (rows * columns, rows * (_mix(columns + _PLACES) | 1))
+        )
+        normal = (-2 * radius.log()).sqrt() * torch.cos(2 * math.pi * angle)
+        return mean + normal.to(mean.dtype) * deviation

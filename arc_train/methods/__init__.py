@@ -10,15 +10,22 @@ import yaml
 
 from arc_train.methods.deferred import (
     adapter,
+    adapter_plus,
+    adaptformer,
     arc,
     bias,
+    convpass,
     difffit,
+    dora,
+    fact,
     layernorm,
     lora,
     lora_xs,
     mlp,
     prompts,
+    pvera,
     repadapter,
+    rlrr,
     selective,
     ssf,
     vera,
@@ -89,10 +96,28 @@ BUILT_IN: dict[str, Method] = {
         options={"as_published": (False, True)},
     ),
     "adapter_houlsby": Method(adapter.attach_houlsby, adapter.fold, "adapter", ranked=True),
+    "adaptformer": Method(adaptformer.attach, adaptformer.fold, "adapter", ranked=True),
+    "adapter_plus": Method(
+        adapter_plus.attach, adapter_plus.fold, "adapter", ranked=True, decays_vectors=False
+    ),
+    "convpass": Method(
+        convpass.attach,
+        convpass.fold,
+        "adapter",
+        ranked=True,
+        options={"conv_init": convpass.INITIAL, "placement": convpass.PLACEMENTS},
+    ),
     "lora": Method(lora.attach, lora.fold, "reparameterisation", ranked=True),
+    "dora": Method(
+        dora.attach, dora.fold, "reparameterisation", ranked=True, options={"target": TARGETS}
+    ),
     "ssf": Method(ssf.attach, ssf.fold, "reparameterisation", decays_vectors=False),
     "repadapter": Method(repadapter.attach, repadapter.fold, "reparameterisation", ranked=True),
+    "rlrr": Method(rlrr.attach, rlrr.fold, "reparameterisation", decays_vectors=False),
+    "fact_tt": Method(fact.attach_tt, fact.fold, "shared", ranked=True),
+    "fact_tk": Method(fact.attach_tk, fact.fold, "shared", ranked=True),
     "vera": Method(vera.attach, vera.fold, "shared", ranked=True, options={"target": TARGETS}),
+    "pvera": Method(pvera.attach, pvera.fold, "shared", ranked=True, options={"target": TARGETS}),
     "lora_xs": Method(lora_xs.attach, lora_xs.fold, "shared", ranked=True),
     "arc_att": Method(arc.attach_att, arc.fold, "shared", ranked=True),
     "arc": Method(

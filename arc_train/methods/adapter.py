@@ -8,6 +8,8 @@ other's gradient for ever, and only up's bias can learn. Here down starts small 
 at zero; `as_published=True` is the broken start, for those who want to see the difference.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,14 +23,15 @@ from arc_train.trained import Trained
 from arc_train.trials import by_trial
 
 DOWN_STD = 0.02
+Draw = Callable[..., nn.Parameter]  # (name, *shape) -> a new trained tensor
 
 
 class Linear(nn.Module):
-    """A trained layer: `weight` [T, out, in], `bias` [T, out]."""
+    """A trained layer: `weight` [T, out, in] as it is drawn, `bias` [T, out] zero."""
 
-    def __init__(self, trained: Trained, name: str, out: int, into: int, std: float) -> None:
+    def __init__(self, trained: Trained, name: str, out: int, into: int, draw: Draw) -> None:
         super().__init__()
-        self.weight = trained.normal(f"{name}.weight", out, into, std=std)
+        self.weight = draw(f"{name}.weight", out, into)
         self.bias = trained.zeros(f"{name}.bias", out)
 
 
@@ -40,8 +43,9 @@ class Adapter(nn.Module):
     ) -> None:
         super().__init__()
         self.sublayer = sublayer
-        self.down = Linear(trained, f"{name}.down", rank, width, std)
-        self.up = Linear(trained, f"{name}.up", width, rank, 0.0)
+        normal = trained.normal
+        self.down = Linear(trained, f"{name}.down", rank, width, partial(normal, std=std))
+        self.up = Linear(trained, f"{name}.up", width, rank, partial(normal, std=0.0))
 
     def forward(self, *arguments: Any, **options: Any) -> Tensor:
         """What the sublayer takes -> its output [T*B, ..., D], adapted."""

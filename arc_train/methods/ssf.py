@@ -62,26 +62,25 @@ def fold(backbone: nn.Module) -> None:
     for path, module in list(backbone.named_modules()):
         if isinstance(module, Scaled):
             plain = module.folded()
+            replace(backbone, path, plain)
             if path.endswith(".downsample.reduction"):
-                _shift_through_norm(backbone.get_submodule(path.removesuffix(".reduction")))
-            else:
-                replace(backbone, path, plain)
+                shift_before(backbone.get_submodule(path.removesuffix(".reduction")))
 
 
-def _shift_through_norm(merging: Any) -> None:
-    """Fold a Swin's patch merging, whose reduction has no bias in timm.
+def shift_before(merging: Any) -> None:
+    """Take the bias off a Swin's patch merging, in place: timm's reduction has none.
 
     Its weight is wide, so the norm before it can be shifted by what the reduction maps to the
     wanted shift: the smallest such vector, exact in exact arithmetic.
     """
-    scaled = merging.reduction
-    shift = scaled.operation.bias.double()
-    weight = scaled.operation.weight.double()
+    reduction = getattr(merging, "reduction", None)
+    if reduction is None or reduction.bias is None:
+        return
+    shift, weight = reduction.bias.double(), reduction.weight.double()
     merging.norm.bias.add_(
         torch.linalg.lstsq(weight, shift[:, None], driver="gelsd").solution[:, 0]
     )
-    scaled.operation.bias = None
-    merging.reduction = scaled.operation
+    reduction.bias = None
 
 
 def _operations(backbone: Any) -> list[str]:

@@ -10,7 +10,7 @@ for all three.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from arc_train.adapting import Adapting
 from arc_train.methods.folding import merge, updated
 from arc_train.methods.frozen import frozen, projection, within_rank
 from arc_train.methods.fused import outputs
-from arc_train.structure import sites
+from arc_train.structure import Site, sites
 from arc_train.trials import by_trial
 
 D_INITIAL = 0.1
@@ -70,21 +70,26 @@ class VeRALinear(nn.Module):
         out: Tensor = self.linear(rows.view_as(x))
         whole = out.view(*rows.shape[:2], -1)
         for own in self.vectors:
-            update = (z * (own.d * gain.to(own.d.dtype))[:, None]) @ self.up
+            update = self.latent(z, own, gain.to(z.dtype)) @ self.up
             whole[:, :, own.outputs].add_(update * own.b[:, None])
         return out
+
+    def latent(self, z: Tensor, own: Vectors, gain: Tensor) -> Tensor:
+        """What passes between the projections: z [T, rows, R], gain [T, R] -> [T, rows, R]."""
+        return z * (own.d * gain)[:, None]
 
     def gain(self) -> Tensor:
         """The scale times the bound of B at each trial's rank, zero beyond the rank: [T, R]."""
         gain = self.scale * torch.sqrt(6 / self.rank)
-        return within_rank(self.rank, len(self.down)) * gain[:, None]
+        return within_rank(self.rank, len(self.up)) * gain[:, None]
 
     def folded(self) -> nn.Linear:
         """The plain layer with the same output."""
         down, up, gain = self.down.double(), self.up.double(), self.gain()[0]
         update = torch.zeros_like(self.linear.weight, dtype=torch.float64)
         for own in self.vectors:
-            update[own.outputs] = own.b[0, :, None] * ((up.mT * (own.d[0] * gain)) @ down)
+            d = own.d[0].view(-1, len(up))[0]  # of pvera's halves the first
+            update[own.outputs] = own.b[0, :, None] * ((up.mT * (d * gain)) @ down[: len(up)])
         return updated(self.linear, update)
 
 
@@ -93,25 +98,39 @@ def attach(
 ) -> None:
     """VeRA on q and v, or on the fused qkv; the paper has no scale (it is 1)."""
     rank, trained = int(rank), parts.trained
-    shared = {}
-    for i, site in enumerate(sites(backbone)):
-        linear, width = site.block.attn.qkv, site.width
-        places = outputs(target, width)
-        if site.stage not in shared:
-            wide = max(place.stop - place.start for place in places.values())
-            down = projection("vera", "A", site.stage, rows=rank, columns=width)
-            up = projection("vera", "B", site.stage, rows=rank, columns=wide)
-            down *= math.sqrt(6 / width)
-            shared[site.stage] = (frozen(backbone, parts, down), frozen(backbone, parts, up))
+    for i, site, projections in placed(backbone, parts, "A", rank=rank, target=target):
         vectors = [
             Vectors(
                 trained.add(f"vera.{i}.{part}.d", torch.full((rank,), D_INITIAL)),
                 trained.zeros(f"vera.{i}.{part}.b", place.stop - place.start),
                 place,
             )
-            for part, place in places.items()
+            for part, place in outputs(target, site.width).items()
         ]
-        site.block.attn.qkv = VeRALinear(linear, *shared[site.stage], vectors, rank, scale)
+        linear = site.block.attn.qkv
+        site.block.attn.qkv = VeRALinear(linear, *projections, vectors, rank, scale)
+
+
+def placed(
+    backbone: nn.Module, parts: Adapting, *halves: str, rank: int, target: str
+) -> Iterator[tuple[int, Site, tuple[nn.Parameter, nn.Parameter]]]:
+    """The blocks, each with the frozen projections of its stage: (`down`, `up`).
+
+    halves: what `down` consists of, [rank, D] each, one above the other.
+    """
+    shared: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
+    for i, site in enumerate(sites(backbone)):
+        stage, width = site.stage, site.width
+        if stage not in shared:
+            wide = max(place.stop - place.start for place in outputs(target, width).values())
+            down = [projection("vera", a, stage, rows=rank, columns=width) for a in halves]
+            up = projection("vera", "B", stage, rows=rank, columns=wide)
+            bound = math.sqrt(6 / width)  # that of B is in the gain
+            shared[stage] = (
+                frozen(backbone, parts, bound * torch.cat(down)),
+                frozen(backbone, parts, up),
+            )
+        yield i, site, shared[stage]
 
 
 fold = merge

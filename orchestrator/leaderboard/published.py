@@ -151,17 +151,17 @@ def tables() -> tuple[Printed, ...]:
             method = key.removesuffix("*")
             about = content["rows"][key]
             notes = [note for note in (about.get("note"), row.get("note")) if note]
+            means = row["means"]
             rows.append(
                 Printed(
                     method=method,
                     backbone=backbone,
                     benchmark=benchmark,
-                    source=table["source"],
                     scores=_by_task(benchmark, row["scores"]),
                     best={},
-                    means=dict(zip(keys, row["means"], strict=True)),
+                    means=means if isinstance(means, dict) else dict(zip(keys, means, strict=True)),
                     params=float(params[backbone][benchmark][method]),
-                    **{**about, "note": "; ".join(notes) or None},
+                    **{"source": table["source"], **about, "note": "; ".join(notes) or None},
                 )
             )
     return tuple(rows)

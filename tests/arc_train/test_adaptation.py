@@ -35,6 +35,9 @@ NOT_FOLDABLE = {
     "mlp": "hidden layers",
     "adapter": "GELU",
     "adapter_houlsby": "GELU",
+    "adaptformer": "ReLU",
+    "adapter_plus": "GELU",
+    "convpass": "convolution",
     "vpt_shallow": "tokens",
     "vpt_deep": "tokens",
 }
@@ -122,10 +125,54 @@ def intended(method: str, model: Any) -> dict[str, tuple[int, ...]]:
         if method == "vera":
             for part in ("q", "v"):
                 shapes |= {f"vera.{i}.{part}.d": (4,), f"vera.{i}.{part}.b": (d,)}
+        if method == "dora":
+            for key in (f"dora.{i}.q", f"dora.{i}.v"):
+                shapes |= {f"{key}.A": (4, d), f"{key}.B": (d, 4), f"{key}.magnitude": (d,)}
+        if method == "pvera":
+            for part in ("q", "v"):
+                shapes |= {f"pvera.{i}.{part}.d": (2, 4), f"pvera.{i}.{part}.b": (d,)}
+        positions = {"adaptformer": [""], "adapter_plus": [""], "convpass": ["attn.", "mlp."]}
+        for position in positions.get(method, ()):
+            key = f"{method}.{position}{i}"
+            shapes |= {f"{key}.down.weight": (4, d), f"{key}.down.bias": (4,)}
+            shapes |= {f"{key}.up.weight": (d, 4), f"{key}.up.bias": (d,)}
+            if method == "adapter_plus":
+                shapes[f"{key}.gain"] = (d,)
+            if method == "convpass":
+                shapes |= {f"{key}.conv.weight": (4, 4, 3, 3), f"{key}.conv.bias": (4,)}
+        layers = {"qkv": (3, 1), "proj": (1, 1), "fc1": (4, 1), "fc2": (1, 4)}
+        for name, (out, into) in layers.items():
+            if method == "fact_tt":
+                shapes[f"fact_tt.{i}.{name}.S"] = (max(out, into), 4, 4)
+            if method == "fact_tk":
+                shapes[f"fact_tk.{i}.{name}.P"] = (max(out, into), 4)
+            if method == "rlrr":
+                key, k = f"rlrr.{i}.{name}", 3 if name == "qkv" and not swin else 1
+                shapes |= {
+                    f"{key}.l": (out * d, 1),
+                    f"{key}.c": (k, into * d),
+                    f"{key}.f": (out * d,),
+                }
         if method == "lora_xs":
             shapes |= {f"lora_xs.{i}.{name}.R": (4, 4) for name in ("qkv", "proj", "fc1", "fc2")}
         if method == "difffit":
             shapes |= {f"difffit.{i}.{name}": (d,) for name in ("proj", "fc2")}
+    if method in ("fact_tt", "fact_tk"):
+        for (stage, _), d in zip(blocks, widths, strict=True):
+            suffix = f".stage{stage}" if swin else ""
+            shapes |= {f"{method}.U{suffix}": (4, d), f"{method}.V{suffix}": (d, 4)}
+            if method == "fact_tk":
+                shapes[f"fact_tk.C{suffix}"] = (4, 4, 4)
+    if method == "rlrr":
+        places = [n for n in norms if n.rpartition(".")[2] in ("norm1", "norm2")]
+        places += [n for n in ("norm", "fc_norm") if n in norms]
+        places += [] if swin else ["patch_embed.proj"]
+        for n in places:
+            channels = own[f"{n}.bias"]
+            shapes |= {f"rlrr.{n}.scale": channels, f"rlrr.{n}.shift": channels}
+        if swin:
+            key = "rlrr.layers.1.downsample.reduction"
+            shapes |= {f"{key}.l": (48, 1), f"{key}.c": (1, 96), f"{key}.f": (48,)}
     if method == "ssf":
         skipped = ("cls_token", "pos_embed", "reg_token", "relative_position", "ls1", "ls2")
         for name, shape in own.items():
@@ -176,12 +223,14 @@ def test_a_folded_model_is_plain_timm_with_the_same_logits(method: str, family: 
         with pytest.raises(NotFoldable, match=NOT_FOLDABLE[method]):
             fold(model)
         return
+    if family == "no qkv bias" and method in ("arc", "arc_att", "repadapter", "rlrr", "ssf"):
+        with pytest.raises(NotFoldable, match=r"qkv\.bias"):  # which such a model doesn't have
+            fold(model)
+        return
     shake(model)
     model.eval()
     folded = fold(model)
     name, args = FAMILIES[family]
-    if family == "no qkv bias" and method in ("arc", "arc_att", "repadapter", "ssf"):
-        args = {**args, "qkv_bias": True}  # the re-composing's bias has to go somewhere
     plain = timm.create_model(name, num_classes=CLASSES, **args).eval()
     plain.load_state_dict(folded.state_dict())
     with torch.no_grad():
@@ -245,7 +294,25 @@ COUNTS = [
     ("vit_base_patch16_224", "difffit", {}, 140_544),
     ("vit_base_patch16_224", "vera", {"rank": 256}, 24_576),
     ("vit_base_patch16_224", "vera", {"rank": 256, "target": "qkv"}, 30_720),
+    ("vit_base_patch16_224", "pvera", {"rank": 256}, 30_720),
+    ("vit_base_patch16_224", "pvera", {"rank": 256, "target": "qkv"}, 33_792),
     ("vit_base_patch16_224", "lora_xs", {"rank": 16}, 12_288),
+    ("vit_base_patch16_224", "dora", {"rank": 8}, 313_344),
+    ("vit_base_patch16_224", "dora", {"rank": 8, "target": "qkv"}, 322_560),
+    ("vit_base_patch16_224", "adaptformer", {"rank": 64}, 1_189_632),
+    ("vit_base_patch16_224", "adaptformer", {"rank": 8}, 156_768),
+    ("vit_base_patch16_224", "adapter_plus", {"rank": 16}, 313_536),
+    ("vit_base_patch16_224", "convpass", {"rank": 8}, 327_552),
+    ("vit_base_patch16_224", "convpass", {"rank": 16}, 664_320),
+    ("vit_base_patch16_224", "convpass", {"rank": 8, "placement": "attn"}, 163_776),
+    ("vit_base_patch16_224", "fact_tt", {"rank": 16}, 61_440),
+    ("vit_base_patch16_224", "fact_tk", {"rank": 32}, 86_528),
+    ("vit_base_patch16_224", "rlrr", {}, 288_768),
+    ("vit_large_patch16_224", "rlrr", {}, 765_952),
+    ("swin_base_patch4_window7_224", "rlrr", {}, 358_144),
+    ("swin_base_patch4_window7_224", "adaptformer", {"rank": 64}, 1_553_664),
+    ("swin_base_patch4_window7_224", "adapter_plus", {"rank": 8}, 216_768),
+    ("swin_base_patch4_window7_224", "convpass", {"rank": 8}, 437_504),
     ("vit_large_patch16_224", "arc", {"rank": 50}, 153_952),
     ("vit_huge_patch14_224", "arc", {"rank": 50}, 213_120),
     ("swin_base_patch4_window7_224", "arc", {"rank": 50}, 218_464),
@@ -273,7 +340,9 @@ def test_counts_are_those_of_the_facts(
     assert sum(counts.values()) - counts["head.weight"] - counts["head.bias"] == count
 
 
-STARTS_AS_BACKBONE = ("layernorm", "difffit", "vera")
+STARTS_AS_BACKBONE = (
+    "layernorm", "difffit", "vera", "pvera", "dora", "adaptformer", "convpass", "fact_tt", "fact_tk"
+)  # fmt: skip
 
 
 def test_lora_ssf_and_adapters_start_where_they_can_learn() -> None:

@@ -1,6 +1,7 @@
 """A pack gives each trial what it would get alone."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from arc_train.adaptation import trainable
 from arc_train.methods import METHODS
 from arc_train.pack import Member, Pack
 from arc_train.precision import set_precision
+from arc_train.seeding import seed_of
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,14 @@ MIXED: dict[str, dict[str, list[float]]] = {
     "adapter_houlsby": {"rank": [2, 7, 5]},
     "vpt_shallow": {"tokens": [3, 1, 3]},
     "vpt_deep": {"tokens": [3, 1, 3]},
+    "adaptformer": {"rank": [2, 7, 5], "scale": [1, 0.5, 2]},
+    "adapter_plus": {"rank": [2, 7, 5]},
+    "convpass": {"rank": [2, 7, 5], "scale": [1, 0.5, 2]},
+    "dora": {"rank": [2, 7, 5], "scale": [1, 0.5, 2]},
+    "fact_tt": {"rank": [2, 7, 5], "scale": [1, 0.5, 2]},
+    "fact_tk": {"rank": [2, 7, 5], "scale": [1, 0.5, 2]},
     "vera": {"rank": [2, 7, 5], "scale": [1, 0.5, 2]},
+    "pvera": {"rank": [2, 7, 5], "scale": [1, 0.5, 2]},
     "lora_xs": {"rank": [2, 7, 5], "scale": [1, 0.5, 2]},
     "arc": {"rank": [2, 7, 5]},
     "arc_att": {"rank": [2, 7, 5]},
@@ -57,8 +66,8 @@ def members(method: str, dropout: float = 0.0) -> list[Member]:
     ]
     for i, config in enumerate(configs):
         config |= {name: values[i] for name, values in MIXED.get(method, {}).items()}
-        if method in ("arc", "arc_att", "mlp"):
-            config["dropout"] = dropout
+        accepted = inspect.signature(METHODS[method].attach).parameters
+        config |= {name: dropout for name in ("dropout", "drop_path") if name in accepted}
     return [Member(f"trial{i}", config, seed=i) for i, config in enumerate(configs)]
 
 
@@ -105,6 +114,8 @@ def alone(backbone: nn.Module, method: str, member: Member, steps: int = 50) -> 
     for step, (images, labels) in enumerate(batches(steps)):
         for group in optimiser.param_groups:
             group["lr"] = member.config["lr"] * min(1.0, (step + 1) / 10)
+        seed = seed_of(member.seed, "dropout", step) - 2**31
+        model.noise.seeds = torch.tensor([seed], dtype=torch.int32)
         loss = nn.functional.cross_entropy(model(images), labels)
         optimiser.zero_grad()
         loss.backward()
@@ -130,10 +141,11 @@ def swin() -> nn.Module:
 
 def largest_difference(backbone: nn.Module, method: str, steps: int) -> float:
     """Between the losses of trials in a pack and alone."""
-    packed = losses(backbone, method, members(method), steps)
+    trials = members(method, dropout=0.1)
+    packed = losses(backbone, method, trials, steps)
     # Without something to learn this would mean little.
     assert packed[-1].min() < 0.9 * packed[0].min()
-    separate = [alone(backbone, method, member, steps) for member in members(method)]
+    separate = [alone(backbone, method, member, steps) for member in trials]
     return float((packed - torch.stack(separate, dim=1)).abs().max())
 
 

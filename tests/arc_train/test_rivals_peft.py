@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from arc_train import adapt, adapter_state, fold
+from arc_train import adapt, adapter_state
 from arc_train.adaptation import Adapted, trainable
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
@@ -121,6 +120,57 @@ def test_vera_starts_as_peft_does() -> None:
     assert 0.9 < layer.up.abs().max() <= 1  # times sqrt(6 / r), which is in the gain
 
 
+@pytest.mark.parametrize(("target", "parts"), [("qv", ["q", "v"]), ("qkv", ["qkv"])])
+def test_pvera_without_its_noise(target: str, parts: list[str]) -> None:
+    backbone = tiny()
+    ours = shaken("pvera", backbone, rank=RANK, target=target)
+    config = peft.PveraConfig(r=RANK, target_modules=parts, pvera_dropout=0.0)
+    judge = theirs(config, backbone, ours, separate=target == "qv")
+    with torch.no_grad():
+        first = ours.backbone.blocks[0].attn.qkv  # type: ignore[index, union-attr]
+        judge.base_model.pvera_A["default"].copy_(first.down)
+        judge.base_model.pvera_B["default"].copy_(first.up.mT * math.sqrt(6 / RANK))
+    places = [f"pvera.{i}.{part}" for i in range(2) for part in parts]
+    own, found = trainable(ours), layers(judge)[-len(places) :]
+    with torch.no_grad():
+        for place, layer in zip(places, found, strict=True):
+            layer.pvera_lambda_d["default"].copy_(own[f"{place}.d"].flatten())
+            layer.pvera_lambda_b["default"].copy_(own[f"{place}.b"][0])
+    backward(ours, judge)
+    for place, layer in zip(places, found, strict=True):
+        d, b = (getattr(layer, f"pvera_lambda_{name}")["default"].grad for name in "db")
+        same([(own[f"{place}.d"].grad.flatten(1), d), (own[f"{place}.b"].grad, b)])
+
+
+@pytest.mark.parametrize(("target", "parts"), [("qv", ["q", "v"]), ("qkv", ["qkv"])])
+def test_dora(target: str, parts: list[str]) -> None:
+    backbone = tiny()
+    ours = shaken("dora", backbone, rank=RANK, scale=0.5, target=target)
+    config = peft.LoraConfig(
+        r=RANK, lora_alpha=0.5 * RANK, target_modules=parts, lora_dropout=0.0, use_dora=True
+    )
+    judge = theirs(config, backbone, ours, separate=target == "qv")
+    places = [f"dora.{i}.{part}" for i in range(2) for part in parts]
+    own, found = trainable(ours), layers(judge)
+    found = [layer for layer in found if hasattr(layer, "lora_A") and layer.lora_A][-len(places) :]
+    with torch.no_grad():
+        for place, layer in zip(places, found, strict=True):
+            layer.lora_A["default"].weight.copy_(own[f"{place}.A"][0])
+            layer.lora_B["default"].weight.copy_(own[f"{place}.B"][0])
+            magnitude = layer.lora_magnitude_vector["default"].weight
+            magnitude.copy_(layer.base_layer.weight.norm(dim=1) + own[f"{place}.magnitude"][0])
+    backward(ours, judge)
+    for place, layer in zip(places, found, strict=True):
+        magnitude = layer.lora_magnitude_vector["default"].weight
+        same(
+            [
+                (own[f"{place}.A"].grad, layer.lora_A["default"].weight.grad),
+                (own[f"{place}.B"].grad, layer.lora_B["default"].weight.grad),
+                (own[f"{place}.magnitude"].grad, magnitude.grad),
+            ]
+        )
+
+
 def test_lora_xs_is_peft_lora_between_singular_vectors() -> None:
     backbone = tiny()
     ours = shaken("lora_xs", backbone, rank=RANK, scale=0.5)
@@ -156,30 +206,3 @@ def test_layernorm() -> None:
     for name, layer in norms.items():
         norm = layer.ln_tuning_layers["default"]
         same([(own[f"{name}.{k}"].grad, getattr(norm, k).grad) for k in ("weight", "bias")])  # type: ignore[misc]
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """New tensors are float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.usefixtures("double")
-def test_difffit_scales_what_the_sublayers_give() -> None:
-    """By timm's own block with every tensor in its place."""
-    backbone = tiny()
-    ours = shaken("difffit", backbone)
-    state = adapter_state(ours)
-    plain: Any = copy.deepcopy(backbone)
-    own = {name: t for name, t in state.items() if not name.startswith("difffit")}
-    plain.load_state_dict({**plain.state_dict(), **own})
-    for i, block in enumerate(plain.blocks):
-        for layer, key in ((block.attn, "proj"), (block.mlp, "fc2")):
-            gain = state[f"difffit.{i}.{key}"]
-            layer.register_forward_hook(lambda m, x, y, gain=gain: y * gain)
-    images = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        assert (ours(images) - plain(images)).abs().max() < 1e-12
-        assert (fold(ours)(images) - plain(images)).abs().max() < 1e-12
