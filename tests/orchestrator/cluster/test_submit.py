@@ -76,3 +76,21 @@ def test_the_rest_of_the_file_is_checked_before_anything_is_sent(
     assert "unknown method 'ark' at methods[0]" in said
     (said,) = refused(SPEC, tmp_path, capsys, "--json")
     assert "--json doesn't go with --submit" in said
+
+
+def test_own_images_must_lie_where_every_node_sees_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near = [
+        {"name": "a", "folder": "beans"},
+        {"name": "b", "list": "there/beans.csv"},
+        {"name": "c", "dataset": "./beans"},
+    ]
+    lines = refused(SPEC | {"tasks": near}, tmp_path, capsys)
+    assert [line.split("' is relative")[0].removeprefix("arc-sweep: ") for line in lines] == [
+        "tasks[0].folder 'beans",
+        "tasks[1].list 'there/beans.csv",
+        "tasks[2].dataset './beans",
+    ]
+    far = [{"name": "a", "folder": "~/beans"}, {"name": "b", "dataset": "user/beans"}]
+    assert "no Ray dashboard" in refused(SPEC | {"tasks": far}, tmp_path, capsys)[0]
