@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -23,6 +25,8 @@ from arc_train.tasks.transform import Transform
 
 # What is stored together: finals train on both splits that a search uses, in one piece.
 FILES = {"search": ("train", "val"), "test": ("test",)}
+# How many images tell what all of them will take.
+PROBED = 16
 
 
 def hash_of(content: bytes) -> bytes:
@@ -78,6 +82,22 @@ def build(source: Source, how: Transform, folder: Path, decoded: Decoded) -> Non
     }
     stored.write(folder / "meta", json.dumps(meta).encode())
     sync(folder)
+
+
+def probe(source: Source, how: Transform) -> tuple[float, float] | None:
+    """Seconds of a core to decode an image, and its bytes, from the first ones to train on.
+
+    None where images are drawn and not read.
+
+    Raises:
+        InputError: one of them can't be read.
+    """
+    if not isinstance(source, _Files):
+        return None
+    begin = time.thread_time()
+    images = [_read(row, how).stored for row in islice(source.rows("train"), PROBED)]
+    seconds = time.thread_time() - begin
+    return seconds / len(images), sum(image.pixels.nbytes for image in images) / len(images)
 
 
 @dataclass(frozen=True)

@@ -165,13 +165,21 @@ def check_room(cache: Path, need: int) -> int:
         InputError: there are fewer than needed, or the cache can't be made.
     """
     _make_place(cache)
-    free = shutil.disk_usage(cache).free
+    free = free_bytes(cache)
     if need > free:
         raise InputError(
             f"the cache {cache} needs about {need / 1e9:.1f} GB for decoded images and has "
             f"{free / 1e9:.1f} GB free: free some, or choose another place (data.cache, --cache)"
         )
     return free
+
+
+def free_bytes(cache: Path) -> int:
+    """How many bytes are free where the cache is, or will be."""
+    there = next(
+        folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists()
+    )
+    return shutil.disk_usage(there).free
 
 
 def cached(task: Task, cache: Path) -> list[dict[str, Any]]:

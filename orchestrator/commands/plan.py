@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from orchestrator.cost.estimate import Estimate
+    from orchestrator.cost.preparation import Preparation
     from orchestrator.spec import Spec
 
 
@@ -31,12 +32,14 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from arc_train import backbones
+    from orchestrator.cost.preparation import preparation
     from orchestrator.cost.work import cost, published_cost, task_sizes
     from orchestrator.spec import load
 
     spec = load(options.spec, options.overrides)
     sizes = task_sizes(spec)
     counts, published = asdict(cost(spec, sizes)), asdict(published_cost(spec, sizes))
+    first = preparation(spec, sizes)
     guess = _estimate(options, spec, sizes)
     remarks = [
         remark
@@ -45,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     if options.json:
         estimated = {"estimate": asdict(guess)} if guess else {}
-        more = {**estimated, "remarks": remarks}
+        more = {"cache": asdict(first), **estimated, "remarks": remarks}
         print(json.dumps({**counts, "published_protocol": published, **more}))
         return DONE
     console = Console()
@@ -55,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
         "and tested on the whole test set after every epoch, one seed, best epoch reported.",
         style="dim",
     )
+    console.print(_cache(spec, first), style="dim", highlight=False)
     console.print(_devices(spec), style="dim")
     for remark in remarks:
         console.print(remark, markup=False, highlight=False, soft_wrap=True)
@@ -79,6 +83,17 @@ def _estimate(
 
     rates = measured(options.measured) if options.measured else assumed(options.gpu)
     return estimate(spec, sizes, rates, options.price)
+
+
+def _cache(spec: "Spec", first: "Preparation") -> str:
+    """What comes before any training, in words."""
+    from arc_train.tasks.cache import free_bytes
+
+    return (
+        f"Cache: {first.images:,} images to decode, once on each node: {first.gigabytes:,.2f} GB "
+        f"of disk ({free_bytes(spec.cache_folder) / 1e9:,.0f} GB free here) and "
+        f"{first.core_hours:,.2f} hours of one core, divided by its cores."
+    )
 
 
 def _devices(spec: "Spec") -> str:
@@ -115,6 +130,5 @@ def _estimate_table(guess: "Estimate", price: float | None) -> "Table":
         table.add_row("money", f"{guess.money:,.2f}", f"at {price:g} per GPU-hour")
     table.add_row("hours", f"{guess.hours_longest_study:,.2f}", f"of {guess.longest_study} alone")
     table.add_row("GPU memory", f"{guess.pack_memory_gb:,.1f} GB", "of a pack, and activations")
-    table.add_row("disk", f"{guess.cache_gb:,.1f} GB", "of every node, for its cache")
-    table.add_row("", f"{guess.results_gb:,.1f} GB", "of storage, for adapters")
+    table.add_row("disk", f"{guess.results_gb:,.1f} GB", "of storage, for adapters")
     return table

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from arc_train.errors import InputError
 from arc_train.methods.counts import trained
 from arc_train.packing import BYTES_PER_WEIGHT
-from arc_train.tasks.cache import disk
 from arc_train.tasks.catalog import Task
 from arc_train.tasks.sources import open_source
 from orchestrator.cost.operations import size
@@ -26,7 +25,7 @@ class Estimate:
     money: in the price's currency; None without a price.
     pack_memory_gb: weights, gradients and optimiser state of the largest pack with its backbone;
         activations come on top, and `pack.chunk` is halved where they don't fit.
-    cache_gb: decoded images, on every node. results_gb: what finals learned, once.
+    results_gb: what finals learned, once.
     """
 
     gpu: str
@@ -35,7 +34,6 @@ class Estimate:
     longest_study: str
     money: float | None
     pack_memory_gb: float
-    cache_gb: float
     results_gb: float
     assumption: str
 
@@ -70,7 +68,6 @@ def estimate(
         longest_study=str(longest),
         money=None if price is None else total * price,
         pack_memory_gb=max(_memory(spec, study) for study in studies(spec)) / 1e9,
-        cache_gb=_cache(spec, sizes) / 1e9,
         results_gb=sum(_learned(spec, s, classes[s.task]) for s in studies(spec)) / 1e9,
         assumption=rates.basis,
     )
@@ -80,12 +77,6 @@ def _memory(spec: Spec, study: Study) -> float:
     backbone = spec.backbone(study.backbone)
     learned = trained(backbone, study.method) * BYTES_PER_WEIGHT
     return 4 * size(backbone).weights + learned * pack_size(spec, study)
-
-
-def _cache(spec: Spec, images: Mapping[str, tuple[int, int, int]]) -> int:
-    sides = {size(entry.backbone()).side for entry in spec.backbones}
-    tasks = spec.catalog.items()
-    return sum(disk(task, sum(images[key]), side) for key, task in tasks for side in sides)
 
 
 def _learned(spec: Spec, study: Study, classes: int) -> int:

@@ -11,11 +11,13 @@ from rich.console import Console
 
 from arc_train.errors import InputError
 from orchestrator import sweep
+from orchestrator.cli import main
 from orchestrator.cluster.worker import RunningPack
+from orchestrator.cost.preparation import preparation
 from orchestrator.cost.work import cost, task_sizes
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
-from orchestrator.spec import Spec, resolve
+from orchestrator.spec import Spec, dump, resolve
 from orchestrator.store.folder import SweepFolder
 
 BACKBONE = {
@@ -92,11 +94,26 @@ def test_a_plan_counts_what_a_search_trains_on(folder: Path, tmp_path: Path) -> 
     assert saved == 2 * 2 * (30 - 12)
 
 
+def test_a_plan_knows_the_disk_and_the_hours_of_the_cache(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = spec(folder, tmp_path, 12)
+    first = preparation(one, task_sizes(one))
+    assert (first.images, first.gigabytes) == (50, 50 * 3 * 32**2 / 1e9)
+    assert 0 < first.core_hours < 1
+    file = tmp_path / "sweep.yaml"
+    file.write_text(dump(one))
+    assert main(["plan", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cache"]["images"] == 50
+    assert main(["plan", str(file)]) == 0
+    assert "Cache: 50 images to decode" in capsys.readouterr().out
+
+
 def test_a_limit_is_fixed_in_a_folder_that_has_results(folder: Path, tmp_path: Path) -> None:
     one = spec(folder, tmp_path, None)
     run(one)
     sweeps = SweepFolder(one.place)
-    sweeps.write(sweeps.spec, sweep.dump(one).encode())
+    sweeps.write(sweeps.spec, dump(one).encode())
     with pytest.raises(InputError, match=r"another tasks\.insects\.limit"):
         sweep._check_folder(spec(folder, tmp_path, 12), sweeps)
 

@@ -212,7 +212,6 @@ def test_full_fine_tuning_needs_memory_for_each_trial_and_disk_for_each_final() 
     weights = 85.8e6
     assert found.pack_memory_gb == pytest.approx((4 + 2 * 16) * weights / 1e9, rel=0.02)
     assert found.results_gb == pytest.approx(2 * 4 * weights / 1e9, rel=0.02)
-    assert found.cache_gb == pytest.approx(170 * 3 * 224**2 / 1e9)
 
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
