@@ -17,10 +17,13 @@ class Ledger:
         folder.mkdir(exist_ok=True)
         with self._path.open("a+", errors="replace") as file:  # also: may we write here?
             file.seek(0)
-            for line in file:
-                with contextlib.suppress(ValueError):
-                    entry = json.loads(line)
-                    self._states[entry["id"]] = entry["status"], entry["mode"]
+            content = file.read()
+        self._torn = bool(content) and not content.endswith("\n")
+        for line in content.splitlines():
+            # What a damaged line says is written again, with its run.
+            with contextlib.suppress(ValueError, TypeError, LookupError):
+                entry = json.loads(line)
+                self._states[str(entry["id"])] = str(entry["status"]), str(entry["mode"])
 
     def has(self, trial: str, state: str) -> bool:
         """Whether a run is finished as it is now, and online if that is where it is wanted."""
@@ -36,7 +39,9 @@ class Ledger:
         """Note a finished run, on disk before anything else happens."""
         entry = {"id": trial, "status": state, "mode": self._mode, "run": run}
         with self._path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write("\n" * self._torn + json.dumps(entry) + "\n")
+            self._torn = True  # until this line is known to be there whole
             file.flush()
             os.fsync(file.fileno())
+        self._torn = False
         self._states[trial] = state, self._mode

@@ -11,6 +11,7 @@ import hashlib
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from orchestrator.tracking.ledger import Ledger
 
 PATIENCE = 30  # seconds for a server to answer at a run's start, and again at its end
 GIVE_UP_AFTER = 3  # faults in a row once the sweep is over: a server that is down can't hold it
+LONGEST = 4 * PATIENCE  # seconds that one run may take to write: more, and the client is stuck
 LONGEST_PAUSE = 300  # seconds between faults while it runs: an outage is waited for, not lost
 
 
@@ -48,6 +50,7 @@ class Tracker:
         self._queue: queue.SimpleQueue[Callable[[Ledger], None] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._missed: dict[str, Callable[[Ledger], None]] = {}
+        self._began: float | None = None  # when what is being written now began
         self._live: dict[str, Any] = {}  # runs of trials in training, by id
         self._faults = 0
         self._fault: str | None = None
@@ -81,17 +84,23 @@ class Tracker:
         )
 
     def close(self, timeout: float | None = None) -> None:
-        """Wait until all is written, for at most `timeout` seconds."""
+        """Wait until all is written, for at most `timeout` seconds, and while something moves."""
         if self._thread is None:
             return
         self._faults = 0  # whatever was, the end deserves a try
         self._closing.set()
         self._queue.put(None)
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._faults = GIVE_UP_AFTER
-            self._fault = self._fault or "there was no time to write them"
-            _abandon()
+        closed = time.monotonic()
+        while self._thread.is_alive():
+            self._thread.join(0.2)
+            now = time.monotonic()
+            stuck = self._began is not None and now - max(self._began, closed) > LONGEST
+            if stuck or (timeout is not None and now - closed > timeout):
+                self._faults = GIVE_UP_AFTER
+                late = "W&B's client doesn't answer" if stuck else "there was no time to write them"
+                self._fault = self._fault or late
+                _abandon()
+                return
 
     def _put(self, what: Callable[[Ledger], None]) -> None:
         if self._thread is not None:
@@ -104,9 +113,13 @@ class Tracker:
             self._fault = f"can't write {self._folder / 'wandb'}: {error.strerror}"
             return
         for write in iter(self._queue.get, None):
+            self._began = time.monotonic()
             write(ledger)
+            self._began = None
         for write in list(self._missed.values()):
+            self._began = time.monotonic()
             write(ledger)
+        self._began = None
         if self._live:  # interrupted: these go on with the next run, and have not finished
             _abandon()
 
@@ -237,6 +250,13 @@ def _abandon() -> None:
     There is no public way; should the private one change, leaving takes PATIENCE longer.
     """
     _silence_threads()
+    # A client that is stuck holds locks that this needs.
+    ending = threading.Thread(target=_end_service, name="wandb end", daemon=True)
+    ending.start()
+    ending.join(PATIENCE)
+
+
+def _end_service() -> None:
     with contextlib.suppress(Exception):
         import wandb
 

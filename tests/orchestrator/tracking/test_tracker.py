@@ -144,6 +144,49 @@ def test_a_service_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> 
     assert set(logged(tmp_path)) == {entry.id for entry in results}
 
 
+@pytest.mark.parametrize("line", ["[]", "{}", "7", '"id"', '{"id": 3, "status": []}', "\x00{"])
+def test_a_damaged_line_in_the_ledger_costs_nothing(tmp_path: Path, line: str) -> None:
+    results = [result(f"{i:016x}") for i in range(2)]
+    track(tmp_path, results[:1])
+    ledger = tmp_path / "wandb" / "logged.jsonl"
+    ledger.write_text(f"{ledger.read_text()}{line}")  # torn, too: no line ends here
+    assert track(tmp_path, results).problem is None
+    assert len(logged(tmp_path)) == 2
+    folders = {run.folder for run in logged(tmp_path).values()}
+    assert track(tmp_path, results).problem is None
+    assert {run.folder for run in logged(tmp_path).values()} == folders
+
+
+STUCK = """
+import sys
+from pathlib import Path
+from orchestrator.store.result import read_result
+from orchestrator.tracking import tracker
+tracker.PATIENCE, tracker.LONGEST = 1, 1
+stuck = tracker.Tracker(Path(sys.argv[1]), "sweep", "offline", None, None)
+stuck.log(read_result(Path(sys.argv[2])))
+stuck.close()
+print(stuck.problem)
+"""
+
+
+def test_a_client_that_never_answers_keeps_nothing_from_ending(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(result_text(result()))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        service = {"WANDB_SERVICE": f"3-{os.getpid()}-tcp-localhost-{silent.getsockname()[1]}"}
+        done = subprocess.run(
+            [sys.executable, "-c", STUCK, str(tmp_path), str(path)],
+            env=environment() | service,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    assert "W&B runs are missing: W&B's client doesn't answer" in done.stdout
+    assert track(tmp_path, [result()]).problem is None
+    assert len(logged(tmp_path)) == 1
+
+
 CHILD = """
 import json, sys
 from pathlib import Path
