@@ -110,6 +110,8 @@ def _connect(address: str | None) -> tuple[Any, str]:
     asked = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"))
     address = next((one for one in asked if one), DEFAULT)
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers it to its argument
+    if Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray doesn't show the token it has
     for part in ("", ".dashboard.modules.dashboard_sdk", ".dashboard.modules.job.sdk"):
         logging.getLogger(f"ray{part}").setLevel(logging.WARNING)  # else it logs every upload
     try:

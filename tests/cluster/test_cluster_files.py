@@ -69,6 +69,18 @@ def test_nothing_secret_and_nothing_left_to_fill_in(name: str) -> None:
     assert not re.search(r"\{\{|<[A-Za-z_ -]+>|\bYOUR|\bTODO|CHANGE_?ME|[xX]{4}", values)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_nobody_gets_in_without_the_token_which_the_file_does_not_hold(name: str) -> None:
+    config = prepared(name)
+    token = "~/.ray/auth_token"
+    assert config["file_mounts"][token] == token
+    setup = " ".join(config["setup_commands"])
+    assert f"chmod 600 {token}" in setup
+    assert "RAY_AUTH_MODE=token" in setup
+    assert "RAY_AUTH_TOKEN" not in (TOP / name).read_text()
+    assert "ray get-auth-token --generate" in (TOP / name).read_text()
+
+
 def test_only_ssh_is_open_and_the_dashboard_stays_inside() -> None:
     config = prepared("cluster.yaml")
     assert "security_group" not in config["provider"], "Ray's own lets in ssh alone"

@@ -30,6 +30,9 @@ TOP = Path(__file__).parents[2]
 HEAD, *WORKERS = 1, 2, 3
 HELD = "held"
 TOKEN = "a-token-that-nobody-should-read"
+ASK_THE_DASHBOARD = (
+    "exec 3<>/dev/tcp/127.0.0.1/8265; printf 'GET /api/jobs/ HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
+)
 SPEC: dict[str, Any] = {
     "name": "small",
     "tasks": ["demo/digits"],
@@ -103,7 +106,7 @@ class Cluster:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     base = Path(sys.base_prefix)
     at_home = (
-        "cd ~root; rm -f .bash_login; echo > .bashrc; "
+        "cd ~root; rm -rf .bash_login .ray; echo > .bashrc; "
         f"echo PATH={base}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin > .bash_profile; "
         f"mkdir venv; mount --bind {sys.prefix} venv"
     )
@@ -117,15 +120,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with hosts(3, tmp_path_factory.mktemp("hosts"), needed, environment) as machines:
         for machine in (HEAD, *WORKERS):
             subprocess.run(machines.on(machine, at_home), check=True)
+        subprocess.run(machines.on(LAPTOP, "rm -rf ~root/.ray"), check=True)
         yield Cluster(machines)
 
 
 def test_a_sweep_submitted_to_a_cluster_survives_the_loss_of_a_machine(cluster: Cluster) -> None:
     machines, submit = cluster.machines, "arc-sweep run /shared/sweep.yaml --submit"
+    secret = cluster.run("ray get-auth-token --generate 2>/dev/null").strip()
     cluster.run("ray up -y /shared/cluster.yaml")
     wait_until(lambda: all(cluster.holds(m, "pgrep -f ^ray::DashboardAgent") for m in WORKERS))
     forward = cluster.start("ray dashboard /shared/cluster.yaml")
     wait_until(lambda: cluster.holds(LAPTOP, "exec </dev/tcp/127.0.0.1/8265"), forward)
+    without = "env -u RAY_AUTH_TOKEN HOME=/nowhere"  # a client that hasn't got the token
+    assert "401" in cluster.run(ASK_THE_DASHBOARD)
+    refused = cluster.start(f"{without} ray status --address {machines.address(HEAD)}:6379")
+    out, _ = refused.communicate()
+    assert refused.returncode != 0
+    assert "uthenticat" in out, out
 
     sweep = cluster.start(submit)
     wait_until(lambda: list(cluster.folder.glob("spec.yaml")), sweep)
@@ -158,7 +169,7 @@ def test_a_sweep_submitted_to_a_cluster_survives_the_loss_of_a_machine(cluster: 
     there = "arc-sweep status $ARC_SWEEP_STORAGE/small --json"
     assert '"complete": 3' in cluster.run(f"ray exec /shared/cluster.yaml '{there}'")
     for machine in (HEAD, WORKERS[0]):
-        assert not cluster.holds(machine, f"grep -rqF {TOKEN} /tmp/ray /shared")
+        assert not cluster.holds(machine, f"grep -rqF -e {TOKEN} -e {secret} /tmp/ray /shared")
 
     out = cluster.run(submit)
     assert "0 trials trained now; in all 12 done" in out
