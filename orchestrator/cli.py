@@ -6,6 +6,7 @@ from importlib import import_module
 
 from arc_train.errors import InputError
 from orchestrator import __version__
+from orchestrator.cluster.interrupt import catch_interrupts, leave_on_interrupt
 from orchestrator.commands.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 
 # Each is a module of orchestrator.commands with `arguments(parser)` and `run(options)`.
@@ -27,8 +28,12 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        leave_on_interrupt()
     try:
         options = _parser(words).parse_args(words)
+        if arguments is None:
+            catch_interrupts()
         code: int = options.run(options)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -16,6 +16,7 @@ from orchestrator import leaderboard
 from orchestrator.cluster.report import PackReport
 from orchestrator.contents import Contents
 from orchestrator.cost.forecast import Forecast
+from orchestrator.cost.room import check_room
 from orchestrator.cost.work import task_sizes
 from orchestrator.leaderboard.board import Board
 from orchestrator.plan import Identity, studies, trial_id
@@ -41,7 +42,10 @@ FIXED_IN = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a sweep ended: its folder on this machine, its leaderboard, and trials by status."""
+    """How a sweep ended: its folder on this machine, its leaderboard, and trials by status.
+
+    problem: what ended it before its time. unsent: what keeps results from being W&B runs.
+    """
 
     folder: Path
     board: Board
@@ -49,6 +53,18 @@ class Ended:
     trained: int
     interrupted: bool
     problem: str | None
+    unsent: str | None
+
+    @property
+    def lost(self) -> list[str]:
+        """Studies that were searched to the end and have no winner, each with its trials."""
+        if self.interrupted or self.problem:
+            return []
+        return [
+            f"{row.study} ({', '.join(f'{n} {status}' for status, n in row.statuses.items())})"
+            for row in self.board.rows
+            if row.config is None
+        ]
 
 
 def run(spec: Spec, progress: Progress) -> Ended:
@@ -62,6 +78,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
     folder.create()
     with locked(folder):
         _check_folder(spec, folder)
+        check_room(spec, folder)
         identity = prepare(spec, progress)
         _check_results(spec, folder, identity)
         folder.write(folder.spec, dump(spec).encode())
@@ -85,7 +102,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
         for result in results.values():
             statuses[result.status] = statuses.get(result.status, 0) + 1
         trained = sum(1 for trial in results if before.get(trial) != results[trial])
-        return Ended(folder.path, board, statuses, trained, interrupted, problem or tracker.problem)
+        return Ended(folder.path, board, statuses, trained, interrupted, problem, tracker.problem)
 
 
 def prepare(spec: Spec, progress: Progress) -> Identity:
@@ -132,7 +149,8 @@ def _tune(
     progress: Progress,
 ) -> tuple[bool, str | None]:
     """Drive the Tuner; returns (interrupted, problem)."""
-    from orchestrator.cluster.tuner import Reports, drive  # Ray is slow to import
+    from orchestrator.cluster.connection import ClusterLost  # Ray is slow to import
+    from orchestrator.cluster.tuner import Reports, drive
 
     def reported(plan: PackPlan, report: PackReport) -> None:
         ended = [folder.result(trial) for trial in report.ended]
@@ -159,6 +177,8 @@ def _tune(
             drive(spec, folder, identity, search, reports)
         except KeyboardInterrupt:
             return True, None
+        except ClusterLost as lost:
+            return False, str(lost)
     return False, None
 
 

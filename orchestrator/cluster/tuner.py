@@ -4,45 +4,28 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 """
 
 import contextlib
-import logging
-import os
 import pickle
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.search import Searcher
 
 from orchestrator.cluster import capacity
-from orchestrator.cluster.interrupt import catch_interrupts, check_interrupts
+from orchestrator.cluster.connection import connection
+from orchestrator.cluster.interrupt import check_interrupts
 from orchestrator.cluster.report import PackReport
+from orchestrator.cluster.scratch import scratch
 from orchestrator.cluster.worker import PackWorker, failed_result
 from orchestrator.plan import Identity
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec
-from orchestrator.store.folder import SweepFolder
+from orchestrator.store.folder import SweepFolder, Unwritable
 from orchestrator.store.pack import PackPlan, pack_text
 from orchestrator.store.result import Result
-
-_ENVIRONMENT = {
-    # Its loggers would write csv, json and tensorboard files per pack and keep them in memory.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # How many may wait is decided by the searcher, with the cluster's size of the moment.
-    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
-    # Ctrl-C is ours: it must end with a resumable folder, not with advice on Tuner.restore.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -65,10 +48,11 @@ def drive(
     """Run packs until the search is complete.
 
     Raises:
-        InputError: no node can hold a pack, or its GPU can't be used.
+        InputError: no node can hold a pack, its GPU can't be used, or Ray can't be started.
+        ClusterLost: the cluster's head died.
         Exception: what our own part of the driver raised, as it was raised.
     """
-    with _ray(), tempfile.TemporaryDirectory(prefix="arc-sweep-tune-") as scratch:
+    with scratch() as place, connection(place):
         gpus = capacity.gpus_per_pack(spec.resources.gpu, reports.say)
         searcher = _RoutedSearcher(spec.with_gpus(gpus), folder, identity, search, reports)
         capacity.check_fits(searcher.need)
@@ -81,7 +65,7 @@ def drive(
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=scratch,
+                storage_path=str(place / "tune"),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False
@@ -171,6 +155,8 @@ class _RoutedSearcher(_Unsaved, Searcher):
         Tune's own retries leave out a worker that dies between two packs: it is waiting for its
         next one then, not running. A preempted node counts as no failure, as with Tune.
         """
+        if isinstance(reason, Unwritable):
+            raise reason  # it isn't the pack's fault: no other could keep its results either
         plan = self.packs[trial_id]
         if not getattr(reason, "preempted", False):
             self._failures[plan.id] += 1
@@ -238,26 +224,3 @@ def _error_of(trial: Any) -> BaseException | None:
         return None
     error: BaseException = pickle.loads(Path(path).read_bytes())
     return error
-
-
-@contextlib.contextmanager
-def _ray() -> Iterator[None]:
-    """A cluster: the running one (RAY_ADDRESS, or this node's), else one of our own."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    ray.init(
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-        ignore_reinit_error=True,
-    )
-    catch_interrupts()  # again: Ray sets handlers of its own
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are told by us
-    try:
-        # What Ray prints is no part of our output, which may be JSON.
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        ray.shutdown()

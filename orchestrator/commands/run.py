@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from arc_train.errors import InputError
 from orchestrator.commands.arguments import add_json, add_spec
-from orchestrator.commands.exit_codes import DONE, FAILED_TRIALS, INTERRUPTED
+from orchestrator.commands.exit_codes import BAD_INPUT, DONE, FAILED_TRIALS, INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from orchestrator.spec import Spec
     from orchestrator.sweep import Ended
 
 
@@ -34,32 +35,51 @@ def run(options: argparse.Namespace) -> int:
     """Run the sweep and show its leaderboard; returns the exit code."""
     if options.submit is not None:
         return _submit(options)
+    from orchestrator.cluster.address import running_cluster
+    from orchestrator.cluster.interrupt import catch_interrupts, leave_on_interrupt
+
+    leave_on_interrupt()  # before the slow imports, so that they can be interrupted too
+    running_cluster()  # nothing is prepared for a cluster that can't be joined
+
     from rich.console import Console
-
-    from orchestrator.cluster.interrupt import catch_interrupts
-
-    catch_interrupts()  # before the slow imports, so that they can be interrupted too
 
     from orchestrator import sweep
     from orchestrator.leaderboard.board import plain_board
     from orchestrator.leaderboard.terminal import render
     from orchestrator.progress import Progress
     from orchestrator.spec import load
+    from orchestrator.store.folder import Unwritable
 
+    catch_interrupts()
     spec = load(options.spec, options.overrides)
     console = Console(file=sys.stderr if options.json else sys.stdout)
-    ended = sweep.run(spec, Progress(console))
+    try:
+        ended = sweep.run(spec, Progress(console))
+    except Unwritable as error:
+        raise InputError(
+            f"{error}; what is finished is kept: mend that, and the same command goes on"
+        ) from error
     if options.json:
         print(json.dumps(plain_board(ended.board)))
     else:
         console.print(render(ended.board))
         _print_places(console, spec.place, ended)
-    if ended.problem:
-        print(f"arc-sweep: {ended.problem}", file=sys.stderr)
+    return _exit_code(spec, ended)
+
+
+def _exit_code(spec: "Spec", ended: "Ended") -> int:
+    """Say what is not as it was asked for; returns the exit code."""
+    lost = f"no winner in {', '.join(ended.lost)}" if ended.lost else None
+    for said in (ended.problem, lost, ended.unsent):
+        if said:
+            print(f"arc-sweep: {said}", file=sys.stderr)
     if ended.interrupted:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    return FAILED_TRIALS if ended.statuses.get("failed") else DONE
+    if ended.problem:
+        return BAD_INPUT
+    unsent = ended.unsent and spec.wandb.mode == "online"
+    return FAILED_TRIALS if ended.statuses.get("failed") or lost or unsent else DONE
 
 
 def _submit(options: argparse.Namespace) -> int:

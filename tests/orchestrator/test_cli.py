@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,31 @@ def test_help_imports_nothing_heavy() -> None:
     for name, summary in COMMANDS.items():
         assert f"usage: arc-sweep {name} [-h]" in printed
         assert f"{name} {summary}" in printed
+
+
+# The command, with a signal as it begins to import a module.
+INTERRUPTED = """
+import os, sys
+number, at = int(sys.argv.pop(1)), sys.argv.pop(1)
+class Signal:
+    def find_spec(self, name, *_):
+        if name == at:
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Signal())
+from orchestrator.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", ["orchestrator.commands.run", "rich.console", "numpy", "torch"])
+def test_a_signal_while_python_imports_ends_the_command_in_order(
+    tmp_path: Path, at: str, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(int(number)), at, "run", "sweep.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: nothing was begun\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""A run's connection to Ray: whatever Ray raises, or keeps it waiting for, becomes an answer."""
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+from arc_train.errors import InputError
+from orchestrator.cluster.address import REACH, REMEDY, refusal, running_cluster
+from orchestrator.cluster.interrupt import catch_interrupts
+
+_ENVIRONMENT = {
+    # Its loggers would write csv, json and tensorboard files per pack and keep them in memory.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # How many may wait is decided by the searcher, with the cluster's size of the moment.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+    # Ctrl-C is ours: it must end with a resumable folder, not with advice on Tuner.restore.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A busy machine takes longer to start than Ray's 30 seconds; `START` is the limit.
+    "RAY_raylet_start_wait_time_s": "300",
+}
+START, END = 300, 30  # seconds for Ray to start or be joined, and to end
+# Seconds that a head may be silent. After 60 Ray ends the driver's process, without a word.
+SILENT = 40
+OBJECTS = 100 * 2**20  # bytes of Ray's shared memory: packs pass on files, and little else
+GIVEN_UP = 2  # the exit code of bad input
+
+
+class ClusterLost(InputError):
+    """The cluster's head died. What is finished is kept."""
+
+
+@contextlib.contextmanager
+def connection(scratch: Path) -> Iterator[None]:
+    """A cluster: the running one (RAY_ADDRESS, or this node's), else one of our own.
+
+    scratch: a folder with a short path.
+
+    Raises:
+        InputError: Ray can't be started or reached; says why. Where Ray neither starts nor says
+            anything, the process ends with that answer.
+        ClusterLost: the cluster's head died while the block ran.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    address = running_cluster()
+    where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
+    with _within(START, f"{where} gave no sign in {START} seconds; {REMEDY}"):
+        try:
+            _init(address, scratch)
+        except Exception as error:  # of many kinds, from Python and from below it
+            reason = " ".join(str(error).split()) or type(error).__name__
+            verb = "join" if address else "start"
+            raise InputError(f"can't {verb} {where}: {reason[:500]}; {REMEDY}") from error
+    catch_interrupts()  # again: Ray sets handlers of its own
+    for part in ("ray", "ray.tune"):
+        logging.getLogger(part).setLevel(logging.CRITICAL)  # failures are told by us
+    head = _Head(ray.get_runtime_context().gcs_address, SILENT if address else REACH)
+    lost = f"{where} has ended: nothing answers at {head.address}; {_KEPT}"
+    try:
+        # What Ray prints is no part of our output, which may be JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except BaseException as error:
+        if not head.lost and (not isinstance(error, Exception) or refusal(head.address) is None):
+            raise
+        with _within(END, lost):  # it waits for the head, too
+            ray.shutdown()
+        raise ClusterLost(lost) from None
+    finally:
+        head.leave()
+        ray.shutdown()
+
+
+_KEPT = "what is finished is kept, and the same command goes on"
+
+
+def _init(address: str | None, scratch: Path) -> None:
+    own = {}
+    if address is None:
+        own = {"_temp_dir": str(scratch / "ray"), "object_store_memory": OBJECTS}
+        # Ray keeps the token that it makes in the home folder.
+        if not _writable(Path("~/.ray").expanduser()):
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    noted = address is not None and "RAY_ADDRESS" not in os.environ
+    ray.init(
+        address=None if noted else address or "local",  # Ray looks for the noted one's token
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        ignore_reinit_error=True,
+        **own,
+    )
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+class _Head:
+    """Watches whether a cluster's head is alive, and interrupts the main thread when it isn't."""
+
+    def __init__(self, address: str, patience: float) -> None:
+        self.address, self.lost = address, False
+        self._patience, self._leaving = patience, threading.Event()
+        threading.Thread(target=self._watch, name="ray head", daemon=True).start()
+
+    def leave(self) -> None:
+        """Stop watching."""
+        self._leaving.set()
+
+    def _watch(self) -> None:
+        silent = 0.0
+        while not self._leaving.wait(2):
+            silent = silent + 2 if refusal(self.address) else 0.0
+            if silent >= self._patience:
+                self.lost = True
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+
+@contextlib.contextmanager
+def _within(seconds: float, said: str) -> Iterator[None]:
+    """End the process with an answer if the block, which nothing can interrupt, takes longer."""
+
+    def give_up() -> None:
+        print(f"arc-sweep: {said}", file=sys.stderr, flush=True)
+        os._exit(GIVEN_UP)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
