@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test fast slow sweeps clusters chaos lint clean
+.PHONY: quickstart test fast slow sweeps clusters chaos fuzz lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ clusters: $(VENV)/installed
 
 chaos: $(VENV)/installed
 	$(BIN)/pytest -m chaos -rs
+
+fuzz: $(VENV)/installed
+	FUZZ_CASES=10000 $(BIN)/pytest tests/test_fuzz.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

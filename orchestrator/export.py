@@ -45,7 +45,7 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
     chosen = _study(found, study)
     final = _final(found, chosen, seed)
     source = sweep.adapter(final.id)
-    adapter = _adapter(source)
+    adapter = read_adapter(source)
     backbone = found.backbones.get(chosen.backbone)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,12 @@ def _study(found: Contents, name: str) -> Study:
     return known[name]
 
 
-def _adapter(path: Path) -> dict[str, Any]:
+def read_adapter(path: Path) -> dict[str, Any]:
+    """The tensors of an adapter's file.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
     try:
         tensors: dict[str, Any] = load_file(path)
     except FileNotFoundError:
@@ -108,7 +113,10 @@ def _write_folded(
     before = set(model.state_dict())
     hyper: dict[str, Any] = {k: v for k, v in final.config.items() if k not in OPTIMISER}
     adapted = adapt(model, final.method, classes, **hyper).eval()
-    load_adapter(adapted, adapter)
+    try:
+        load_adapter(adapted, adapter)
+    except ValueError as error:
+        raise InputError(f"{final.id}: {error}") from error
     try:
         plain = fold(adapted)
     except NotFoldable as error:

@@ -31,10 +31,11 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # A busy machine takes longer to start than Ray's 30 seconds; `START` is the limit.
     "RAY_raylet_start_wait_time_s": "300",
+    # When its head is lost, Ray ends the driver's process without a word: later than we do.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "120",
 }
-START, END = 300, 30  # seconds for Ray to start or be joined, and to end
-# Seconds that a head may be silent. After 60 Ray ends the driver's process, without a word.
-SILENT = 40
+START, END = 300, 15  # seconds for Ray to start or be joined, and to end
+SILENT = 60  # seconds that the head of a cluster may be silent: it may be starting anew
 OBJECTS = 100 * 2**20  # bytes of Ray's shared memory: packs pass on files, and little else
 GIVEN_UP = 2  # the exit code of bad input
 
@@ -68,8 +69,7 @@ def connection(scratch: Path) -> Iterator[None]:
     catch_interrupts()  # again: Ray sets handlers of its own
     for part in ("ray", "ray.tune"):
         logging.getLogger(part).setLevel(logging.CRITICAL)  # failures are told by us
-    head = _Head(ray.get_runtime_context().gcs_address, SILENT if address else REACH)
-    lost = f"{where} has ended: nothing answers at {head.address}; {_KEPT}"
+    head = _Head(ray.get_runtime_context().gcs_address, where, SILENT if address else REACH)
     try:
         # What Ray prints is no part of our output, which may be JSON.
         with contextlib.redirect_stdout(sys.stderr):
@@ -77,9 +77,9 @@ def connection(scratch: Path) -> Iterator[None]:
     except BaseException as error:
         if not head.lost and (not isinstance(error, Exception) or refusal(head.address) is None):
             raise
-        with _within(END, lost):  # it waits for the head, too
+        with _within(END, head.loss):  # it waits for the head, too
             ray.shutdown()
-        raise ClusterLost(lost) from None
+        raise ClusterLost(head.loss) from None
     finally:
         head.leave()
         ray.shutdown()
@@ -119,8 +119,9 @@ def _writable(folder: Path) -> bool:
 class _Head:
     """Watches whether a cluster's head is alive, and interrupts the main thread when it isn't."""
 
-    def __init__(self, address: str, patience: float) -> None:
+    def __init__(self, address: str, where: str, patience: float) -> None:
         self.address, self.lost = address, False
+        self.loss = f"{where} has ended: nothing answers at {address}; {_KEPT}"
         self._patience, self._leaving = patience, threading.Event()
         threading.Thread(target=self._watch, name="ray head", daemon=True).start()
 
@@ -135,6 +136,8 @@ class _Head:
             if silent >= self._patience:
                 self.lost = True
                 os.kill(os.getpid(), signal.SIGINT)
+                if not self._leaving.wait(END):  # it hangs where no signal reaches it
+                    _give_up(self.loss)
                 return
 
 
@@ -142,14 +145,15 @@ class _Head:
 def _within(seconds: float, said: str) -> Iterator[None]:
     """End the process with an answer if the block, which nothing can interrupt, takes longer."""
 
-    def give_up() -> None:
-        print(f"arc-sweep: {said}", file=sys.stderr, flush=True)
-        os._exit(GIVEN_UP)
-
-    timer = threading.Timer(seconds, give_up)
+    timer = threading.Timer(seconds, _give_up, [said])
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _give_up(said: str) -> None:
+    print(f"arc-sweep: {said}", file=sys.stderr, flush=True)
+    os._exit(GIVEN_UP)
