@@ -42,9 +42,10 @@ KEPT = Path(__file__).parent / "assets" / "sweep-version-1"
 CASES = int(os.environ.get("FUZZ_CASES", 200))  # over all kinds
 SHAPE = {"img_size": 32, "patch_size": 16, "embed_dim": 16, "depth": 1, "num_heads": 2}
 WORDS = (
-    "\x00|\ufeff|\xff|é|𝒳|NaN|Infinity|.inf|-1|0|1e999|9999999999999999999999|0x1F|12:61|null|true|"
-    "2026-13-45|~|{}|[]|[[[[[[[[|{|}|]|,|:|;|'|\"|\\|#|- |? |&a|*a|<<: |!!float |\r|\t|\n|\n\n| |--- |"
-    "...|!!python/object/apply:os.getcwd |../../outside|/etc/passwd|${HOME}|${NO}|[/x]|[bold]|<p>"
+    "\x00|\ufeff|\xff|é|𝒳|NaN|Infinity|.inf|-1|0|1e999|9999999999999999999999|0x1F|12:61|null|"
+    "true|2026-13-45|~|{}|[]|[[[[[[[[|{|}|]|,|:|;|'|\"|\\|#|- |? |&a|*a|<<: |!!float |\r|\t|\n|"
+    "\n\n| |--- |...|!!python/object/apply:os.getcwd |../../outside|/etc/passwd|${HOME}|${NO}|"
+    "[/x]|[bold]|<p>"
 )
 SWEEP = {
     "name": "small",

@@ -64,10 +64,10 @@ def run(options: argparse.Namespace) -> int:
     else:
         console.print(render(ended.board))
         _print_places(console, spec.place, ended)
-    return _exit_code(spec, ended)
+    return exit_code(spec, ended)
 
 
-def _exit_code(spec: "Spec", ended: "Ended") -> int:
+def exit_code(spec: "Spec", ended: "Ended") -> int:
     """Say what is not as it was asked for; returns the exit code."""
     lost = f"no winner in {', '.join(ended.lost)}" if ended.lost else None
     for said in (ended.problem, lost, ended.unsent):

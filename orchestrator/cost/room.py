@@ -13,6 +13,7 @@ from orchestrator.store.remote import is_remote
 from orchestrator.store.result import Study
 
 RESULT, ROW = 3000, 80  # bytes of a result's file, and of each epoch in it
+PAGE = 5_000_000  # bytes of leaderboard.html
 
 
 def check_room(spec: Spec, folder: SweepFolder) -> None:
@@ -25,6 +26,8 @@ def check_room(spec: Spec, folder: SweepFolder) -> None:
         return
     done = Counter(result.study for result in folder.results().values())
     needed = sum(_missing(spec, study, done[study]) for study in studies(spec))
+    if needed:
+        needed += PAGE
     free = shutil.disk_usage(folder.path).free
     if free < needed:
         raise InputError(

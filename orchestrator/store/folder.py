@@ -225,19 +225,25 @@ class SweepFolder:
                 write_atomically(path, content)
 
     def _fetch_all(self, folder: Path) -> None:
-        """Bring the JSON files of a folder that are new, or newer than here."""
+        """Bring the JSON files of a folder that are new, or changed since they were brought.
+
+        A file here has the time that the object had: this machine's clock plays no part.
+        """
         if not self._remote:
             return
         with self._reached():
             listed = self._remote.list(self._name(folder))
-        missing = [
-            path
+        missing = {
+            path: changed
             for name, changed in listed.items()
             if (path := self.path / name).suffix == ".json"
-            and not (path.exists() and path.stat().st_mtime > changed)
-        ]
+            and not (path.exists() and path.stat().st_mtime == changed)
+        }
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(self._fetch, missing))
+        for path, changed in missing.items():
+            if path.exists():
+                os.utime(path, (changed, changed))
 
     @contextlib.contextmanager
     def _reached(self) -> Iterator[None]:

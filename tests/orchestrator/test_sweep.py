@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from arc_train import adapt, backbones, load_adapter
 from orchestrator.cli import main
 from orchestrator.spec import resolve
-from tests.sweeps import TRIALS, Sweep
+from tests.sweeps import CANARY, TRIALS, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_cluster")]
 
@@ -42,6 +42,16 @@ def test_one_command_goes_from_yaml_to_leaderboard(
     assert {trial for line in opened for trial in line["trials"]} == finals
     for name in ("leaderboard.html", "leaderboard.csv", "spec.yaml"):
         assert (sweep.folder / name).stat().st_size > 100
+
+
+def test_no_secret_is_written_anywhere(
+    undisturbed: tuple[Sweep, tuple[int, str, str]],
+) -> None:
+    sweep, (_, out, _) = undisturbed
+    assert CANARY not in out
+    written = [path for path in sweep.file.parent.rglob("*") if path.is_file()]
+    assert len(written) > TRIALS
+    assert not [path for path in written if CANARY.encode() in path.read_bytes()]
 
 
 def test_the_same_command_again_trains_nothing(
