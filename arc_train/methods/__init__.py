@@ -105,7 +105,7 @@ BUILT_IN: dict[str, Method] = {
         convpass.fold,
         "adapter",
         ranked=True,
-        options={"conv_init": convpass.INITIAL, "placement": convpass.PLACEMENTS},
+        options={"conv_init": ("identity", "xavier"), "placement": ("both", "attn")},
     ),
     "lora": Method(lora.attach, lora.fold, "reparameterisation", ranked=True),
     "dora": Method(

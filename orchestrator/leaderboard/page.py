@@ -15,6 +15,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from arc_train.methods import METHODS
 from orchestrator.leaderboard.board import Board, plain_board
 from orchestrator.leaderboard.comparison import (
     Comparison,
@@ -126,17 +127,24 @@ def _table(numbers: Grid) -> str:
 def _filters(board: Board) -> str:
     """What the table can be narrowed to, where there is a choice."""
     found = ""
-    for title, name, key in (
-        ("Backbone", "by-backbone", "backbone"),
-        ("Tasks", "by-group", "group"),
+    for title, name, of in (
+        ("Backbone", "by-backbone", lambda row: row.backbone),
+        ("Tasks", "by-group", lambda row: row.group),
+        ("Family", "by-family", lambda row: _family(row.method)),
     ):
-        values = list(dict.fromkeys(str(getattr(row, key)) for row in board.rows))
+        values = list(dict.fromkeys(str(of(row)) for row in board.rows))
         options = "".join(f"<option>{escape(value)}</option>" for value in values)
         found += (
             f"<label{'' if len(values) > 1 else ' hidden'}>{title} "
             f'<select id="{name}"><option value="">all</option>{options}</select></label>'
         )
     return found
+
+
+def _family(method: str) -> str:
+    """The family of a method that there is; others, a user's own among them, have none."""
+    known = METHODS.get(method)
+    return known.family if known else "other"
 
 
 def _every(numbers: Grid) -> str:
@@ -181,7 +189,8 @@ def _line(line: Line, columns: Sequence[Column], several: bool) -> str:
     below = f"<small>{escape(line.backbone)}</small>" if several else ""
     cells = "".join(_td(cell, column) for cell, column in zip(line.cells, columns, strict=True))
     return (
-        f'<tr data-backbone="{escape(line.backbone)}" data-method="{escape(line.method)}">'
+        f'<tr data-backbone="{escape(line.backbone)}" data-method="{escape(line.method)}" '
+        f'data-family="{_family(line.method)}">'
         f'<th scope="row"><span>{escape(line.method)}</span>{below}</th>{cells}</tr>'
     )
 

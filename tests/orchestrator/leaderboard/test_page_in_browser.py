@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from arc_train.methods import METHODS
 from orchestrator.leaderboard.page import page
 from tests.orchestrator.leaderboard.test_page import (
     DEMO,
@@ -159,6 +160,17 @@ def test_filters_show_what_is_asked_for(browser: Any, tmp_path: Path) -> None:
     opened.tab.select_option("#by-backbone", "")
     opened.tab.fill("#by-method", "")
     assert len(opened.methods()) == 48
+
+
+def test_every_method_there_is_can_be_narrowed_to_a_family(browser: Any, tmp_path: Path) -> None:
+    opened = show(browser, tmp_path, board(DEMO, [*METHODS, "my.own"]))
+    opened.tab.select_option("#by-family", "prompt")
+    assert set(opened.methods()) == {"vpt_shallow", "vpt_deep"}
+    opened.tab.select_option("#by-family", "other")
+    assert opened.methods() == ["my.own"]
+    opened.tab.select_option("#by-family", "shared")
+    assert {"arc", "vera", "lora_xs"} < set(opened.methods())
+    assert "lora" not in opened.methods()
 
 
 def test_pointing_at_a_number_tells_the_winning_configuration(browser: Any, tmp_path: Path) -> None:
