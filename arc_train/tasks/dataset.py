@@ -170,7 +170,7 @@ def load(task: Task, name: str, subset: str | None, folder: Path | None) -> dict
         reason = " ".join(str(error).split()) or type(error).__name__
         remedy = (
             "once it is in the cache of datasets (run `arc-sweep data prepare` with a connection), "
-            "or with a folder as data.root, no connection is needed"
+            "or with its files in a folder, no connection is needed"
             if folder is None
             else "it must be what save_to_disk writes, or parquet files, webdataset shards or "
             "folders of images that load_dataset understands"

@@ -99,6 +99,8 @@ def read_list(
     Raises:
         InputError: it can't be read, lists nothing, lacks a column, or a line is wrong.
     """
+    if path.suffix.lower() not in (".txt", *TABLES):
+        raise InputError(f"{path} is no list: expected a file .csv, .tsv or .txt")
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors may begin with a mark
     except (OSError, UnicodeDecodeError) as error:
