@@ -6,8 +6,8 @@ draws depends on what ran before: the order of an epoch is a function of its add
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,14 @@ from arc_train.feed import EVAL_BATCH, Feed, Images
 from arc_train.metrics import accuracy
 from arc_train.outcome import CurveRow, Outcome
 from arc_train.pack import Member, Pack
+from arc_train.predictions import Predictions
 from arc_train.recipe import Halving, Recipe
 from arc_train.tasks.catalog import Metric
 from arc_train.tasks.views import Split
 
 # Images times trials in one pass of an evaluation; halved when memory runs out.
 EVAL_PASS = 1024
+T = TypeVar("T")
 
 
 class PackRun:
@@ -138,9 +140,13 @@ class PackRun:
             outcomes += self._end(self._losers(validated), "stopped")
         return outcomes
 
-    def test(self, split: Split) -> list[tuple[float, float]]:
-        """(loss, accuracy in percent) of each remaining trial on a split."""
-        return self._evaluate(self._feed(split, self._prepare, again=False))
+    def predict(self, split: Split, most_bytes: int = 0) -> list[Predictions]:
+        """What each remaining trial says of a split's images.
+
+        most_bytes: logits are kept up to this size of each trial's.
+        """
+        feed = self._feed(split, self._prepare, again=False)
+        return self._halving(lambda size: self._predictions(feed, size, most_bytes))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, as tensors and plain values."""
@@ -176,9 +182,13 @@ class PackRun:
 
     def _evaluate(self, feed: Feed) -> list[tuple[float, float]]:
         """(mean loss, accuracy in percent) of each member on a split."""
+        return self._halving(lambda size: self._evaluated(feed, size))
+
+    def _halving(self, evaluate: Callable[[int], T]) -> T:
+        """Evaluate with batches of as many images as fit in memory."""
         while True:
             try:
-                return self._evaluated(feed, max(1, self._eval_pass // len(self.pack.members)))
+                return evaluate(max(1, self._eval_pass // len(self.pack.members)))
             except (torch.OutOfMemoryError, MemoryError):
                 if self._eval_pass <= len(self.pack.members):
                     raise
@@ -202,6 +212,14 @@ class PackRun:
     def _per_class(self, split: Split) -> Tensor:
         """How many images of each class a split has: int64 [K]."""
         return split.labels.bincount(minlength=self._classes).to(self.pack.device)
+
+    def _predictions(self, feed: Feed, batch_size: int, most_bytes: int) -> list[Predictions]:
+        logits, labels = [], []
+        for batch in feed.in_order(min(batch_size, EVAL_BATCH)):
+            logits.append(self.pack.logits(batch.inputs, self._frozen).cpu())
+            labels.append(batch.labels.cpu())
+        of_all = torch.cat(labels)
+        return [Predictions.of(own, of_all, most_bytes) for own in torch.cat(logits, dim=1)]
 
     def _losers(self, validated: Sequence[tuple[float, float]]) -> dict[int, str]:
         """All but the best 1/eta (at least one), with the bar that each missed.

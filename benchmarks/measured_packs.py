@@ -342,5 +342,5 @@ def finals(scene: Scene) -> Row:
     row = _finish(run)
     test = _split(scene, scene.test)
     begin = time.perf_counter()
-    run.test(test)
+    run.predict(test)
     return {**row, "test_images": scene.test, "test_seconds": round(time.perf_counter() - begin, 2)}

@@ -95,7 +95,7 @@ def leaderboard(folder: Path) -> Any:
     """leaderboard.json, .csv and .html."""
     place = SweepFolder(folder)
     found = contents.read(place)
-    write(place, found, board_of(found))
+    write(place, found, board_of(place, found))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
         if search.ready():
             interrupted, problem = _tune(spec, folder, identity, search, tracker, progress)
         contents = Contents(spec.name, spec, folder.results())
-        board = leaderboard.board_of(contents)
+        board = leaderboard.board_of(folder, contents)
         leaderboard.write(folder, contents, board)
         if not interrupted:
             tracker.board(board)

@@ -138,6 +138,7 @@ class RunningPack:
             final = final_data(entry, spec.protocol.final_on, self._record_test_access)
             train, val = final.train, None
             self._test = functools.cache(final.open_test)
+        self._metric = entry.task.metric
         self._tested: dict[str, list[MeterRow]] = {trial.id: [] for trial in plan.trials}
         self._data = DataInfo(
             variant=entry.variant,
@@ -219,8 +220,14 @@ class RunningPack:
 
     def _measure(self, test: Split) -> None:
         """Test the finals as they are after this epoch: nothing but their results will know."""
-        for member, (_, accuracy) in zip(self.run.pack.members, self.run.test(test), strict=True):
+        finals = self.spec.finals
+        most_bytes = int(1e6 * finals.logits_mb) if finals.predictions and self.run.done else 0
+        found = self.run.predict(test, most_bytes)
+        for member, predictions in zip(self.run.pack.members, found, strict=True):
+            accuracy = predictions.score(self._metric)
             self._tested[member.id].append(MeterRow(self.run.epoch, accuracy))
+            if finals.predictions and self.run.done:
+                self.folder.write_predictions(member.id, predictions)
 
     def _finish(self, outcomes: list[Outcome]) -> list[Result]:
         """Write the last results and keep the adapters of finals."""

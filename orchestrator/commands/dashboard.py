@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
 
     folder = SweepFolder(options.folder)
     found = contents.read(folder)
-    board = leaderboard.board_of(found)
+    board = leaderboard.board_of(folder, found)
     leaderboard.write(folder, found, board)
     place = project_name(found.wandb.project, found.name)
     if has_credentials() and resolve_mode("online") == "online":

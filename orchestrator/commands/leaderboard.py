@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
     folder = SweepFolder(options.folder)
     found = contents.read(folder)
-    board = leaderboard.board_of(found)
+    board = leaderboard.board_of(folder, found)
     try:
         leaderboard.write(folder, found, board)
     except Unwritable as error:  # a copy to look at

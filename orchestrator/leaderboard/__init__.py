@@ -15,8 +15,10 @@ from orchestrator.store.result import Result
 __all__ = ["board_of", "leaderboard", "write"]
 
 
-def board_of(contents: Contents) -> Board:
+def board_of(folder: SweepFolder, contents: Contents) -> Board:
     """The leaderboard of a sweep's folder."""
+    tested = [result.id for result in contents.results.values() if result.kind == "final"]
+    answers = {trial: found for trial in tested if (found := folder.predictions_of(trial))}
     final_on = contents.spec.protocol.final_on if contents.spec else None
     return leaderboard(
         contents.name,
@@ -26,6 +28,7 @@ def board_of(contents: Contents) -> Board:
         contents.groups,
         contents.backbones,
         contents.unreadable,
+        answers,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from arc_train.hyperparameters.space import Config
 from orchestrator.leaderboard.means import mean_names
+from orchestrator.leaderboard.paired import Pair
 from orchestrator.leaderboard.published import Disagreement
 from orchestrator.store.result import Study
 
@@ -102,8 +103,9 @@ class Row:
     """One study: its winner, and the winner's finals.
 
     metric, class_names: of a user's own task, what its accuracies are, and its classes in order.
-    best: whether no method is better on this task and backbone. ties_with_best: whether seeds can't
-    tell it from the best; None where no interval can say.
+    best: whether no method is better on this task and backbone. ties_with_best: whether it can't
+    be told from the best, by the same test images (paired.py) or else by intervals over seeds; None
+    where neither can say.
     """
 
     backbone: str
@@ -172,6 +174,7 @@ class Board:
     means: tuple[Mean, ...]
     published_disagreements: tuple[Disagreement, ...] = ()
     unreadable: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def mean_names(self) -> tuple[str, ...]:
@@ -180,7 +183,7 @@ class Board:
 
 
 def plain_board(board: Board) -> dict[str, Any]:
-    """The content of leaderboard.json."""
+    """The content of leaderboard.json; pairs are there where finals kept their predictions."""
     return {
         "sweep": board.sweep,
         "protocol": asdict(board.protocol),
@@ -190,6 +193,7 @@ def plain_board(board: Board) -> dict[str, Any]:
             {**asdict(wrong), "by_rounding": wrong.by_rounding}
             for wrong in board.published_disagreements
         ],
+        **({"pairs": [asdict(pair) for pair in board.pairs]} if board.pairs else {}),
         **({"unreadable": list(board.unreadable)} if board.unreadable else {}),
     }
 

@@ -12,6 +12,7 @@ from statistics import median_low
 from arc_train.tasks.standins import VARIANT
 from orchestrator.leaderboard.board import Board, Mean, Row
 from orchestrator.leaderboard.means import VTAB_GROUPS, groups_of
+from orchestrator.leaderboard.paired import LEVEL
 
 # Over how many tasks the published means of these names go.
 PUBLISHED_SIZE = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
@@ -150,9 +151,12 @@ def legend(board: Board, cells: Iterable[Cell], leak: bool) -> list[str]:
     notes = []
     if any(cell.ties for cell in cells):
         of = " on its backbone" if len({row.backbone for row in board.rows}) > 1 else ""
-        notes.append(
-            f"{TIES} can't be told from the best{of}: their 95 % intervals over seeds overlap."
+        how = (
+            f"on the same test images (p of {LEVEL:g} or more, corrected for all pairs)"
+            if board.pairs
+            else "their 95 % intervals over seeds overlap"
         )
+        notes.append(f"{TIES} can't be told from the best{of}: {how}.")
     if leak:
         notes.append(
             "Best on test: what picking each final's best epoch on the test set would have "

@@ -1,7 +1,7 @@
 """The means of a leaderboard, ours and published ones, by name."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 VTAB_GROUPS = ("natural", "specialized", "structured")
 PUBLISHED_GROUPS = (*VTAB_GROUPS, "fgvc")
@@ -39,6 +39,17 @@ def averages(
         "mean_groups": average([m for group in VTAB_GROUPS if (m := means[group]) is not None]),
         **means,
     }
+
+
+def weights(groups: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """How much each task counts in each mean that it is part of; groups: task -> group."""
+    found: dict[str, dict[str, float]] = {}
+    for task in groups:
+        alone = averages(list(groups.values()), [float(other == task) for other in groups])
+        for name, weight in alone.items():
+            if weight:
+                found.setdefault(name, {})[task] = weight
+    return found
 
 
 def average(values: Sequence[float]) -> float | None:

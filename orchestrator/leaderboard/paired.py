@@ -17,7 +17,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,8 @@ from scipy.stats import t as student
 
 LEVEL = 0.05
 Right = NDArray[np.bool_]  # [seeds, images]: which images a study's finals classify correctly
-Scope = Literal["task", "these tasks", "tasks like these"]
+# What a pair is compared on, beside the means by their names.
+TASK, SUCH = "task", "tasks like these"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,14 @@ class Estimate:
 class Pair:
     """Two methods on one backbone: the first one's accuracy minus the second's, in points.
 
-    scope, task: on one task, or over all that both have (task is None). ci95: of the difference.
+    scope: `task`, a mean's name, or `tasks like these`; task: None but for the first. ci95: of the
+    difference.
     probability: that the first is better. p: two-sided, of no difference; p_corrected: by Holm,
     over the pairs of this backbone, scope and task. test: how p was found.
     """
 
     backbone: str
-    scope: Scope
+    scope: str
     task: str | None
     methods: tuple[str, str]
     difference: float
@@ -79,36 +80,45 @@ class Pair:
         return self.p_corrected < LEVEL
 
 
-def compare(backbone: str, finals: Mapping[str, Mapping[str, Right]]) -> list[Pair]:
-    """All pairs of methods on each task, and over the tasks where each has finals.
+def compare(
+    backbone: str,
+    finals: Mapping[str, Mapping[str, Right]],
+    means: Mapping[str, Mapping[str, float]],
+) -> list[Pair]:
+    """All pairs of methods on each task and in each mean, and over tasks like these.
 
     finals: task -> method -> [seeds, images]; on a task all of the same images.
+    means: name -> task -> weight. A pair is compared in a mean if it has finals on all its tasks.
     """
     found: list[Pair] = []
-    estimates: dict[tuple[str, str], list[Estimate]] = {}
+    estimates: dict[tuple[str, str], dict[str, Estimate]] = {}
     for task, methods in finals.items():
         pairs = []
         for names in itertools.combinations(methods, 2):
             a, b = (methods[name] for name in names)
             estimate = of_finals(a, b)
-            estimates.setdefault(names, []).append(estimate)
-            pair = _pair(backbone, "task", task, names, estimate, "paired over images and seeds")
+            estimates.setdefault(names, {})[task] = estimate
+            pair = _pair(backbone, TASK, task, names, estimate, "paired over images and seeds")
             if len(a) == len(b) == 1:
                 p = mcnemar(a[0], b[0])
                 pair = replace(pair, p=p, p_corrected=p, test="McNemar, exact: images, one seed")
             pairs.append(pair)
         found += holm(pairs)
-    whole = {names: every for names, every in estimates.items() if len(every) == len(finals)}
-    if len(finals) < 2:
-        return found
-    for scope, over in (("these tasks", over_these), ("tasks like these", over_such)):
-        found += holm(
-            [
-                _pair(backbone, scope, None, names, over(every), "paired over tasks")  # type: ignore[arg-type]
-                for names, every in whole.items()
-            ]
-        )
-    return found
+    for mean, weights in means.items():
+        over = {
+            names: over_these({task: by_task[task] for task in weights}, weights)
+            for names, by_task in estimates.items()
+            if weights.keys() <= by_task.keys()
+        }
+        said = "paired over the images and seeds of these tasks"
+        found += holm([_pair(backbone, mean, None, n, e, said) for n, e in over.items()])
+    such = {
+        names: over_such(list(by_task.values()))
+        for names, by_task in estimates.items()
+        if len(by_task) == len(finals) > 1
+    }
+    said = "paired over tasks, as a sample of such tasks"
+    return found + holm([_pair(backbone, SUCH, None, n, e, said) for n, e in such.items()])
 
 
 def of_finals(a: Right, b: Right) -> Estimate:
@@ -134,10 +144,10 @@ def of_seeds(right: Right) -> float:
     return variance
 
 
-def over_these(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean difference over these tasks, whose chance is that of each."""
-    parts = [((e.error / len(estimates)) ** 2, e.freedom) for e in estimates]
-    return _added(float(np.mean([e.difference for e in estimates])), parts)
+def over_these(estimates: Mapping[str, Estimate], weights: Mapping[str, float]) -> Estimate:
+    """A weighted mean of the differences on these tasks, whose chance is that of each."""
+    parts = [((weights[task] * e.error) ** 2, e.freedom) for task, e in estimates.items()]
+    return _added(sum(weights[task] * e.difference for task, e in estimates.items()), parts)
 
 
 def over_such(estimates: Sequence[Estimate]) -> Estimate:
@@ -173,7 +183,7 @@ def _added(difference: float, parts: Sequence[tuple[float, float]]) -> Estimate:
 
 def _pair(
     backbone: str,
-    scope: Scope,
+    scope: str,
     task: str | None,
     names: tuple[str, str],
     estimate: Estimate,

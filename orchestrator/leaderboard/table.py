@@ -4,6 +4,7 @@ Where a study is not complete, what is missing is None, and means say over how m
 nothing is guessed, nothing is averaged quietly. Beside a number stands how far chance carries it.
 """
 
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import asdict, replace
 from scipy.special import stdtrit
 
 from arc_train.backbone import Backbone
+from arc_train.predictions import Predictions
 from orchestrator.leaderboard.board import (
     BestOnTest,
     Board,
@@ -23,7 +25,9 @@ from orchestrator.leaderboard.board import (
     Spread,
     Ties,
 )
+from orchestrator.leaderboard.evidence import Pairs, pairs
 from orchestrator.leaderboard.means import VTAB_GROUPS, average, averages, groups_of, mean_names
+from orchestrator.leaderboard.paired import TASK
 from orchestrator.leaderboard.references import add_references
 from orchestrator.search.selection import Candidate, finals, select
 from orchestrator.store.result import DataInfo, Result, Study, TestCurve
@@ -39,6 +43,7 @@ def leaderboard(
     groups: Mapping[str, str],
     backbones: Mapping[str, Backbone] | None = None,
     unreadable: Sequence[str] = (),
+    predictions: Mapping[str, Predictions] | None = None,
 ) -> Board:
     """The leaderboard of a sweep.
 
@@ -46,33 +51,44 @@ def leaderboard(
     studies: in the order to show. groups: task -> group.
     backbones: by name; published figures stand beside the results on those that are named here.
     unreadable: what is wrong with files that are left aside.
+    predictions: of finals, by id; methods are compared by them where all have them.
     """
     by_study: dict[Study, list[Result]] = {study: [] for study in studies}
     for result in results:
         by_study.get(result.study, []).append(result)
     seeds = protocol.seeds
-    rows = [_row(study, groups[study.task], found, seeds) for study, found in by_study.items()]
-    pairs = dict.fromkeys((row.backbone, row.method) for row in rows)
+    tested = {study: _tested(found, seeds) for study, found in by_study.items()}
+    rows = [
+        _row(study, groups[study.task], found, tested[study]) for study, found in by_study.items()
+    ]
+    lines = dict.fromkeys((row.backbone, row.method) for row in rows)
     planned = list(dict.fromkeys(row.group for row in rows))
     means = [
-        _mean([row for row in rows if (row.backbone, row.method) == pair], planned, len(seeds))
-        for pair in pairs
+        _mean([row for row in rows if (row.backbone, row.method) == line], planned, len(seeds))
+        for line in lines
     ]
+    found = pairs(tested, groups, len(seeds), predictions or {})
     board = Board(
         sweep,
         protocol,
-        tuple(_marked_rows(rows, len(seeds))),
-        tuple(_marked_means(means, rows, mean_names(planned), len(seeds))),
+        tuple(_marked_rows(rows, len(seeds), found)),
+        tuple(_marked_means(means, rows, mean_names(planned), len(seeds), found)),
         unreadable=tuple(unreadable),
+        pairs=tuple(found.values()),
     )
     return add_references(board, backbones or {})
 
 
-def _row(study: Study, group: str, results: list[Result], seeds: Sequence[int]) -> Row:
+def _tested(results: list[Result], seeds: Sequence[int]) -> list[Result]:
+    """The winner's finals that count, in the order of their seeds."""
+    chosen = select(map(Candidate.of, results))
+    tested = [result for result in finals(results, chosen) if result.seed in seeds]
+    return sorted(tested, key=lambda result: seeds.index(result.seed))
+
+
+def _row(study: Study, group: str, results: list[Result], tested: Sequence[Result]) -> Row:
     chosen = select(map(Candidate.of, results))
     winner = next((r for r in results if chosen and r.id == chosen.id), None)
-    tested = [result for result in finals(results, chosen) if result.seed in seeds]
-    tested.sort(key=lambda result: seeds.index(result.seed))
     searched = [result for result in results if result.kind == "search"]
     return Row(
         **asdict(study),
@@ -158,7 +174,7 @@ def _best_on_test(curves: Sequence[TestCurve]) -> BestOnTest | None:
     )
 
 
-def _marked_rows(rows: Sequence[Row], seeds: int) -> list[Row]:
+def _marked_rows(rows: Sequence[Row], seeds: int, known: Pairs) -> list[Row]:
     """The rows, with the best of each (backbone, task) marked, and those that tie with it."""
     marked = list(rows)
     for pair in dict.fromkeys((row.backbone, row.task) for row in rows):
@@ -169,13 +185,14 @@ def _marked_rows(rows: Sequence[Row], seeds: int) -> list[Row]:
             else None
             for i in places
         ]
-        for i, (best, ties) in zip(places, _compare(found), strict=True):
+        told = _told(known, *pair, TASK, [rows[i].method for i in places])
+        for i, (best, ties) in zip(places, _compare(found, told), strict=True):
             marked[i] = replace(rows[i], best=best, ties_with_best=ties)
     return marked
 
 
 def _marked_means(
-    means: Sequence[Mean], rows: Sequence[Row], names: Sequence[str], seeds: int
+    means: Sequence[Mean], rows: Sequence[Row], names: Sequence[str], seeds: int, known: Pairs
 ) -> list[Mean]:
     """The same for each mean on each backbone, as maps from the mean's name."""
     best: list[dict[str, bool]] = [{} for _ in means]
@@ -191,7 +208,8 @@ def _marked_means(
                 else None
                 for i in places
             ]
-            for i, marks in zip(places, _compare(found), strict=True):
+            told = _told(known, backbone, None, key, [means[i].method for i in places])
+            for i, marks in zip(places, _compare(found, told), strict=True):
                 best[i][key], ties[i][key] = marks
     return [replace(mean, best=best[i], ties_with_best=ties[i]) for i, mean in enumerate(means)]
 
@@ -209,22 +227,36 @@ def _complete(rows: Sequence[Row], seeds: int) -> bool:
     return bool(rows) and all(row.test_accuracy and row.test_accuracy.n == seeds for row in rows)
 
 
+def _told(
+    known: Pairs, backbone: str, task: str | None, scope: str, names: Sequence[str]
+) -> dict[tuple[int, int], bool]:
+    """(place, place) -> whether the same test images tell the two methods apart."""
+    told = {}
+    for i, j in itertools.permutations(range(len(names)), 2):
+        if pair := known.get((backbone, scope, task, frozenset((names[i], names[j])))):
+            told[i, j] = pair.told_apart
+    return told
+
+
 def _compare(
-    found: Sequence[tuple[float, Interval | None] | None],
+    found: Sequence[tuple[float, Interval | None] | None], told: Mapping[tuple[int, int], bool]
 ) -> list[tuple[bool, bool | None]]:
     """(is the best, ties with the best) for each mean with its interval; None: incomplete.
 
-    Two that aren't told apart have intervals that overlap: a careful rule, under which means that
-    differ are called so at well below 5 % of chance. Null where no interval can say.
+    What the same test images say counts. Where they say nothing, two that aren't told apart have
+    intervals that overlap: a careful rule, under which means that differ are called so at well
+    below 5 % of chance. Null where no interval can say.
     """
-    complete = [entry for entry in found if entry]
+    complete = [(entry, i) for i, entry in enumerate(found) if entry]
     if not complete:
         return [(False, None)] * len(found)
-    top, bar = max(complete, key=lambda entry: entry[0])
+    (top, bar), first = max(complete, key=lambda entry: entry[0][0])
     marks: list[tuple[bool, bool | None]] = []
-    for entry in found:
+    for i, entry in enumerate(found):
         if entry and entry[0] == top:
             marks.append((True, False))
+        elif entry and (i, first) in told:
+            marks.append((False, not told[i, first]))
         elif entry and entry[1] and bar:
             marks.append((False, entry[1][1] >= bar[0]))
         else:

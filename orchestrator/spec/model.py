@@ -66,9 +66,15 @@ class SelectionSpec(_Part):
 
 
 class FinalsSpec(_Part):
-    """The seeds under which each study's winner is refitted and tested once."""
+    """The seeds under which each study's winner is refitted and tested once.
+
+    predictions: whether each final's answers on the test images are kept, by which methods are
+    compared. logits_mb: up to how many MB of a final its logits are kept with them.
+    """
 
     seeds: list[int] = Field([0, 1, 2], min_length=1)
+    predictions: bool = True
+    logits_mb: float = Field(4, ge=0)
 
 
 class ProtocolSpec(_Part):

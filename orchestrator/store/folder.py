@@ -4,6 +4,7 @@ spec.yaml                     the spec as resolved
 trials/<trial id>.json        one result, written once, atomically
 packs/<pack id>.json, .ckpt   a pack's trials, recorded before it starts; its checkpoint
 adapters/<trial id>.safetensors   what the finals learned
+predictions/<trial id>.npz    what the finals answered on the test images
 test_access.jsonl             a line for each opening of a test split
 leaderboard.{json,csv,html}   projections
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from arc_train.errors import InputError
+from arc_train.predictions import Predictions
 from arc_train.tasks.cache import default_folder
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.pack import PackPlan, pack_text, read_pack
@@ -55,6 +57,7 @@ class SweepFolder:
         self.trials = self.path / "trials"
         self.packs = self.path / "packs"
         self.adapters = self.path / "adapters"
+        self.predictions = self.path / "predictions"
 
     def fetched_spec(self) -> Path | None:
         """The path of spec.yaml, for `orchestrator.spec`; None where there is none."""
@@ -70,7 +73,7 @@ class SweepFolder:
         if self._remote:
             self._remote.check()
         try:
-            for folder in (self.trials, self.packs, self.adapters):
+            for folder in (self.trials, self.packs, self.adapters, self.predictions):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
@@ -163,6 +166,20 @@ class SweepFolder:
         if not path.exists():
             self._fetch(path)
         return path
+
+    def write_predictions(self, trial: str, predictions: Predictions) -> None:
+        """Keep what a final answered on the test images."""
+        self.write(self.predictions / f"{trial}.npz", predictions.to_bytes())
+
+    def predictions_of(self, trial: str) -> Predictions | None:
+        """What a final answered; None where that wasn't kept, or is damaged."""
+        path = self.predictions / f"{trial}.npz"
+        if not path.exists():
+            self._fetch(path)
+        try:
+            return Predictions.from_bytes(path.read_bytes())
+        except (OSError, ValueError):
+            return None
 
     def record_test_access(self, access: SplitAccess) -> None:
         """Append a line to test_access.jsonl; one write, so that lines of workers don't mix.

@@ -205,7 +205,7 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
     assert [line["purpose"] for line in metered.openings()] == ["final"] * 2 + ["leak meter"] * 2
-    board = board_of(contents.read(metered.folder))
+    board = board_of(metered.folder, contents.read(metered.folder))
     for row in board.rows:
         test, best = row.test_accuracy, row.best_on_test
         assert test
@@ -215,7 +215,9 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
         assert best.gap >= 0
     again = Sweep(tmp_path, images)
     assert again.run() == 0
-    assert [row.best_on_test for row in board_of(contents.read(again.folder)).rows] == [None] * 2
+    assert [
+        row.best_on_test for row in board_of(again.folder, contents.read(again.folder)).rows
+    ] == [None] * 2
 
 
 def test_a_metered_final_killed_after_each_epoch_has_the_same_curve(

@@ -63,7 +63,7 @@ def test_the_leaderboard_is_the_same_to_the_letter(folder: SweepFolder) -> None:
     for name in ("leaderboard.json", "leaderboard.csv"):
         (folder.path / name).unlink()
     found = contents.read(folder)
-    leaderboard.write(folder, found, leaderboard.board_of(found))
+    leaderboard.write(folder, found, leaderboard.board_of(folder, found))
     for name in ("leaderboard.json", "leaderboard.csv"):
         assert (folder.path / name).read_text() == (KEPT / name).read_text()
 

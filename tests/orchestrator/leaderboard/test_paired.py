@@ -48,7 +48,7 @@ def test_methods_that_are_equal_are_seldom_told_apart(seeds: int, spread: float)
     for _ in range(400):
         hard = generator.standard_normal(300)
         pair = {name: finals(generator, hard, seeds, 0.0, spread) for name in ("a", "b")}
-        (found,) = paired.compare("vit", {"task": pair})
+        (found,) = paired.compare("vit", {"task": pair}, {})
         wrong += found.told_apart
     assert wrong <= binom.ppf(0.999, 400, 0.05)
 
@@ -60,7 +60,7 @@ def test_two_seeds_on_500_images_tell_24_from_47_percent() -> None:
         "a": finals(generator, hard, 2, -0.85, 0.05),
         "b": finals(generator, hard, 2, -0.1, 0.1),
     }
-    (found,) = paired.compare("vit", {"task": pair})
+    (found,) = paired.compare("vit", {"task": pair}, {})
     assert 20 < 100 * pair["a"].mean() < 30
     assert found.told_apart
     assert found.probability < 0.01
@@ -69,10 +69,10 @@ def test_two_seeds_on_500_images_tell_24_from_47_percent() -> None:
 def test_one_seed_each_is_mcnemars() -> None:
     a = np.array([[True] * 9 + [False] * 2 + [True] * 30])
     b = np.array([[False] * 9 + [True] * 2 + [True] * 30])
-    (pair,) = paired.compare("vit", {"task": {"a": a, "b": b}})
+    (pair,) = paired.compare("vit", {"task": {"a": a, "b": b}}, {})
     assert pair.p == pytest.approx(2 * binom.cdf(2, 11, 0.5))
     assert pair.test.startswith("McNemar")
-    (same,) = paired.compare("vit", {"task": {"a": a, "b": a}})
+    (same,) = paired.compare("vit", {"task": {"a": a, "b": a}}, {})
     assert (same.difference, same.p, same.ci95) == (0.0, 1.0, (0.0, 0.0))
 
 
@@ -85,16 +85,17 @@ def test_tasks_like_these_are_told_less_of_than_these_tasks() -> None:
             "a": finals(generator, hard, 3, gain, 0.0),
             "b": finals(generator, hard, 3, 0.0, 0.0),
         }
-    pairs = {pair.scope: pair for pair in paired.compare("vit", by_task) if pair.task is None}
-    assert pairs["these tasks"].difference == pytest.approx(pairs["tasks like these"].difference)
-    assert pairs["these tasks"].told_apart
-    assert not pairs["tasks like these"].told_apart
+    means = {"mean": dict.fromkeys(by_task, 1 / 3)}
+    pairs = {p.scope: p for p in paired.compare("vit", by_task, means) if p.task is None}
+    assert pairs["mean"].difference == pytest.approx(pairs[paired.SUCH].difference)
+    assert pairs["mean"].told_apart
+    assert not pairs[paired.SUCH].told_apart
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_never_lowers_a_p_and_keeps_their_order(values: list[float]) -> None:
     one = np.array([[True, False]])
-    (pair,) = paired.compare("vit", {"task": {"a": one, "b": ~one}})
+    (pair,) = paired.compare("vit", {"task": {"a": one, "b": ~one}}, {})
     corrected = paired.holm([replace(pair, p=value) for value in values])
     assert all(value <= c.p_corrected <= 1 for value, c in zip(values, corrected, strict=True))
     for (p, a), (q, b) in itertools.combinations(zip(values, corrected, strict=True), 2):

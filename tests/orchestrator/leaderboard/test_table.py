@@ -9,11 +9,13 @@ from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arc_train.backbones import Backbone
+from arc_train.predictions import Predictions
 from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.board import (
     Board,
@@ -38,10 +40,11 @@ def board(
     groups: Mapping[str, str] | None = None,
     seeds: Sequence[int] = (0, 1),
     backbones: Mapping[str, Backbone] | None = None,
+    predictions: Mapping[str, Predictions] | None = None,
 ) -> Board:
     protocol = Protocol("train+val", False, tuple(seeds))
     groups = groups or {STUDY.task: "natural"}
-    return leaderboard("s", protocol, results, studies, groups, backbones)
+    return leaderboard("s", protocol, results, studies, groups, backbones, predictions)
 
 
 def spread(row: Row) -> Spread:
@@ -334,3 +337,58 @@ def test_nothing_published_stands_beside_other_images(variant: str) -> None:
     assert [row.published or row.retuned for row in made.rows] == [None, None]
     assert made.means[0].published is made.means[0].retuned is None
     assert "published" not in rows_csv(made)
+
+
+def answers(right: Sequence[bool]) -> Predictions:
+    """A final's predictions of two classes, from which images it has right."""
+    labels = np.arange(len(right), dtype=np.int32) % 2
+    predicted = np.where(right, labels, 1 - labels).astype(np.int32)
+    ones = np.ones(len(right), np.float32)
+    return Predictions(labels, predicted, ones, ones)
+
+
+def test_the_same_test_images_tell_what_overlapping_intervals_can_not() -> None:
+    """Accuracies of seeds overlap, yet one method has right whatever the other has, and more."""
+    results, settings = methods(
+        {"top": [[70.0, 60.0], [50.0, 50.0]], "near": [[66.0, 56.0], [50.0, 50.0]]}
+    )
+    assert board(results, **settings).rows[2].ties_with_best
+    image = np.arange(1000)
+    right = {
+        ("top", 0): image < 700,
+        ("top", 1): (image < 700) & (image % 7 > 0),
+        ("near", 0): (image < 700) & (image % 20 > 0),
+        ("near", 1): (image < 700) & (image % 7 > 0) & (image % 20 > 0),
+    }
+    kept = {
+        r.id: answers(right[r.method, r.seed] if r.task == "vtab/dtd" else image % 2 > 0)
+        for r in results
+        if r.kind == "final"
+    }
+    made = board(results, **settings, predictions=kept)
+    dtd = next(pair for pair in made.pairs if pair.task == "vtab/dtd")
+    assert dtd.methods == ("top", "near")
+    assert dtd.difference == pytest.approx(
+        100 * np.mean([right["top", i].mean() - right["near", i].mean() for i in (0, 1)])
+    )
+    same = next(pair for pair in made.pairs if pair.task == "vtab/dmlab")
+    assert (same.difference, same.p) == (0.0, 1.0)
+    assert made.rows[2].ties_with_best is not dtd.told_apart
+    means = {pair.scope: pair.difference for pair in made.pairs if pair.task is None}
+    assert means["mean_19"] == pytest.approx(dtd.difference / 2)
+    assert means["natural"] == pytest.approx(dtd.difference)
+    assert json.loads(json.dumps(plain_board(made)))["pairs"][0]["methods"] == ["top", "near"]
+
+
+def test_finals_on_other_images_are_not_compared() -> None:
+    results, settings = methods({"top": [[70.0, 60.0]] * 2, "near": [[66.0, 56.0]] * 2})
+    kept = {r.id: answers(np.arange(100) < 60) for r in results if r.kind == "final"}
+    other = [
+        replace(r, data=replace(r.data, fingerprint="other")) if r.method == "near" else r
+        for r in results
+    ]
+    assert board(results, **settings, predictions=kept).pairs
+    assert not board(other, **settings, predictions=kept).pairs
+    del kept[next(r.id for r in results if r.kind == "final")]
+    pairs = board(results, **settings, predictions=kept).pairs
+    assert {pair.task for pair in pairs} == {"vtab/dmlab", None}
