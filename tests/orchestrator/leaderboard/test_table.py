@@ -44,7 +44,7 @@ def board(
 ) -> Board:
     protocol = Protocol("train+val", False, tuple(seeds))
     groups = groups or {STUDY.task: "natural"}
-    return leaderboard("s", protocol, results, studies, groups, backbones, predictions)
+    return leaderboard("s", protocol, results, studies, groups, backbones, predictions=predictions)
 
 
 def spread(row: Row) -> Spread:
