@@ -66,12 +66,14 @@ def finetune(
             alive = 0 if run.done else len(run.pack.members)
             progress(Progress(len(ended), len(seeds), run.epoch, epochs, alive, None))
     left = [member.id for member in run.pack.members]
-    tested = dict(zip(left, run.test(data["test"]), strict=True)) if "test" in data else {}
+    tested = dict(zip(left, run.predict(data["test"]), strict=True)) if "test" in data else {}
     finals = []
     for seed in seeds:
         outcome = ended[str(seed)]
         trained = outcome.status == "done"
-        loss, accuracy = tested.get(outcome.id, (None, None))
+        answers = tested.get(outcome.id)
+        loss = float(answers.loss.mean()) if answers else None
+        accuracy = answers.accuracy if answers else None
         module = study.adapted(chosen, run.pack.state(left.index(outcome.id))) if trained else None
         finals.append(Final(seed, outcome.status, accuracy, loss, outcome.curve, module))
     return Finetuned(

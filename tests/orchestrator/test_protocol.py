@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from arc_train.errors import InputError
 from arc_train.tasks.cache import Entry
-from orchestrator import contents
 from orchestrator.cluster.worker import RunningPack
+from orchestrator.contents import Contents
 from orchestrator.leaderboard import board_of
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
@@ -51,6 +51,7 @@ SPEC: dict[str, Any] = {
     "training": {"epochs": 4, "warmup_epochs": 1},
     "finals": {"seeds": [0, 1]},
     "wandb": {"mode": "disabled"},
+    "resources": {"gpu": 0},
 }
 
 
@@ -205,7 +206,8 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
     assert [line["purpose"] for line in metered.openings()] == ["final"] * 2 + ["leak meter"] * 2
-    board = board_of(metered.folder, contents.read(metered.folder))
+    found = Contents(metered.spec.name, metered.spec, metered.folder.results())
+    board = board_of(metered.folder, found)
     for row in board.rows:
         test, best = row.test_accuracy, row.best_on_test
         assert test
@@ -215,9 +217,9 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
         assert best.gap >= 0
     again = Sweep(tmp_path, images)
     assert again.run() == 0
-    assert [
-        row.best_on_test for row in board_of(again.folder, contents.read(again.folder)).rows
-    ] == [None] * 2
+    unmetered = Contents(again.spec.name, again.spec, again.folder.results())
+    board = board_of(again.folder, unmetered)
+    assert [row.best_on_test for row in board.rows] == [None] * 2
 
 
 def test_a_metered_final_killed_after_each_epoch_has_the_same_curve(
