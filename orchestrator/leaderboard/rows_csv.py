@@ -12,6 +12,8 @@ def rows_csv(board: Board) -> str:
     hyper = sorted({name for row in board.rows for name in row.config or ()})
     columns = ["backbone", "method", "task", "group", "test_accuracy", "test_std", "test_seeds"]
     columns += ["test_ci95_low", "test_ci95_high", "best", "ties_with_best"]
+    if any(row.metric for row in board.rows):
+        columns += ["metric"]
     if any(row.best_on_test for row in board.rows):
         columns += ["best_on_test", "best_on_test_gap"]
     columns += ["val_accuracy", "val_standard_error", "val_within_one_se", "val_tied_at_top"]

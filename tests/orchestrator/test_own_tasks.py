@@ -1,5 +1,7 @@
 """Tasks of the user's own in sweep files, ids, leaderboards and exports."""
 
+import csv
+import io
 import json
 import re
 from dataclasses import fields
@@ -14,6 +16,7 @@ from orchestrator.leaderboard.board import Board, Mean, Protocol, plain_board
 from orchestrator.leaderboard.grid import grid, statement
 from orchestrator.leaderboard.latex import latex
 from orchestrator.leaderboard.means import mean_names
+from orchestrator.leaderboard.rows_csv import rows_csv
 from orchestrator.leaderboard.table import leaderboard
 from orchestrator.plan import Identity, search_trials, studies
 from orchestrator.spec import Spec, dump, load, resolve
@@ -137,6 +140,9 @@ def test_a_board_says_which_accuracies_are_balanced() -> None:
     assert all(row.ties is None for row in board.rows)  # binomial errors don't hold
     assert plain_board(board)["rows"][1]["class_names"] == ("ant", "bee")
     assert "Balanced" not in statement(own_board())
+    lines = list(csv.DictReader(io.StringIO(rows_csv(board))))
+    assert {line["metric"] for line in lines} == {"balanced_accuracy"}
+    assert "metric" not in rows_csv(own_board())
 
 
 @pytest.mark.parametrize("name", ["beans", "my beans: 100 % # new", "vtab", "123", "..", "Äpfel"])
