@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test fast slow sweeps clusters chaos fuzz lint clean
+.PHONY: quickstart test fast slow sweeps clusters chaos fuzz simulate lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ chaos: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	FUZZ_CASES=10000 $(BIN)/pytest tests/test_fuzz.py
+
+# Ten thousand sweeps with invented trainings under drawn faults; `make fast` has the first of them.
+simulate: $(VENV)/installed
+	SIMULATED_SWEEPS=10000 $(BIN)/pytest -n 2 tests/orchestrator/test_simulated.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -19,7 +19,8 @@ from orchestrator import contents
 from orchestrator.contents import Contents
 from orchestrator.search.selection import Candidate, finals, select
 from orchestrator.spec import Spec
-from orchestrator.store.folder import SweepFolder, write_atomically
+from orchestrator.store.atomic import write_atomically
+from orchestrator.store.folder import SweepFolder
 from orchestrator.store.result import Result, Study, plain_result
 
 

@@ -14,7 +14,7 @@ from arc_train.recipe import Halving
 from arc_train.seeding import seed_of
 from orchestrator.spec import Spec
 from orchestrator.store.pack import PackKind, PackPlan, Trial
-from orchestrator.store.result import Study
+from orchestrator.store.result import Study, TrialInfo
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,20 @@ def halving(spec: Spec) -> Halving | None:
     """The sweep's rungs."""
     rungs = spec.search.halving
     return Halving(rungs.start, rungs.eta) if rungs else None
+
+
+def made_by(spec: Spec, identity: Identity, result: TrialInfo) -> bool:
+    """Whether a sweep of this spec makes a result's trial: one of other rules has another id."""
+    kinds: tuple[PackKind, ...] = ("final",) if result.kind == "final" else ("search", "revalidate")
+    specs = [
+        spec.model_copy(update={"protocol": spec.protocol.model_copy(update={"leak_meter": meter})})
+        for meter in (False, True)
+    ]
+    return result.id in {
+        trial_id(each, result.study, identity, kind, result.config, result.seed)
+        for kind in kinds
+        for each in specs
+    }
 
 
 def trial_id(

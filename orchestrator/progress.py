@@ -108,10 +108,12 @@ class Progress:
         """A pack moved on; `ended` are the trials that have a result now."""
         self._running[plan.id] = (plan, report)
         self._images += report.images
+        if report.note:
+            self.say(f"{plan.kind} {plan.study}: pack {plan.id} starts anew: {report.note}")
         self._forecast.running(plan, report.seconds, time.monotonic())
         self._ended(plan, ended)
         if report.done:
-            del self._running[plan.id]
+            self._running.pop(plan.id, None)
             self._forecast.ended(plan, time.monotonic())
             if not self.console.is_terminal:
                 self._line(plan)

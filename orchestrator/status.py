@@ -87,7 +87,7 @@ def status(path: str) -> SweepStatus:
             len(pack.trials),
             sum(trial.id in results for trial in pack.trials),
         )
-        for pack in folder.readable_packs()
+        for pack in folder.survey_packs()[0]
     )
     return SweepStatus(
         sweep=found.name,

@@ -19,10 +19,11 @@ from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.room import check_room
 from orchestrator.cost.work import task_sizes
 from orchestrator.leaderboard.board import Board
-from orchestrator.plan import Identity, studies, trial_id
+from orchestrator.plan import Identity, made_by, studies
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, dump, load_resolved
+from orchestrator.store.damage import set_aside_damaged
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lock import locked
 from orchestrator.store.pack import PackPlan
@@ -45,12 +46,14 @@ class Ended:
     """How a sweep ended: its folder on this machine, its leaderboard, and trials by status.
 
     problem: what ended it before its time. unsent: what keeps results from being W&B runs.
+    complete: every trial has its result, as the files say once more, and none failed.
     """
 
     folder: Path
     board: Board
     statuses: Mapping[str, int]
     trained: int
+    complete: bool
     interrupted: bool
     problem: str | None
     unsent: str | None
@@ -77,11 +80,13 @@ def run(spec: Spec, progress: Progress) -> Ended:
     folder = SweepFolder(spec.place)
     folder.create()
     with locked(folder):
+        for damaged in set_aside_damaged(folder):
+            progress.say(f"{damaged}: set aside in {folder.path / 'damaged'}")
         _check_folder(spec, folder)
         check_room(spec, folder)
         identity = prepare(spec, progress)
         _check_results(spec, folder, identity)
-        folder.write(folder.spec, dump(spec).encode())
+        folder.write_spec(dump(spec))
         search = SweepSearch(spec, identity, folder)
         before = folder.results()
         mode = resolve_mode(spec.wandb.mode)
@@ -102,7 +107,11 @@ def run(spec: Spec, progress: Progress) -> Ended:
         for result in results.values():
             statuses[result.status] = statuses.get(result.status, 0) + 1
         trained = sum(1 for trial in results if before.get(trial) != results[trial])
-        return Ended(folder.path, board, statuses, trained, interrupted, problem, tracker.problem)
+        complete = not SweepSearch(spec, identity, folder).ready()
+        return Ended(
+            *(folder.path, board, statuses, trained, complete, interrupted, problem),
+            tracker.problem,
+        )
 
 
 def prepare(spec: Spec, progress: Progress) -> Identity:
@@ -219,6 +228,7 @@ def _redefined(old: list[Any], spec: Spec) -> Iterator[tuple[str, str]]:
 
 def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
     """Refuse to put results of other images, weights or methods into one table with new ones."""
+    lost = folder.fetched_spec() is None
     known = set(studies(spec))
     for result in folder.results().values():
         source = identity.methods.get(result.method)
@@ -235,14 +245,13 @@ def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
                 f"(fingerprint {result.data.fingerprint}, now {expected}); give this sweep "
                 "another name or storage"
             )
-        # All else that an id is made of is the same by now.
-        if result.study in known and (result.kind, result.seed) == ("search", spec.seed):
-            expected = trial_id(spec, result.study, identity, "search", result.config, result.seed)
-            if result.id != expected:
-                raise InputError(
-                    f"{folder.path} holds results of backbone {result.backbone!r} made with other "
-                    "weights; give this sweep another name or storage"
-                )
+        # All else that an id is made of is the same by now, unless spec.yaml is lost.
+        if result.study in known and not made_by(spec, identity, result):
+            rules = "under other rules, or " if lost else ""
+            raise InputError(
+                f"{folder.path} holds results of backbone {result.backbone!r} made {rules}with "
+                f"other weights (such as {result.id}); give this sweep another name or storage"
+            )
 
 
 def _check_methods(spec: Spec, name: str, model: Any) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 
 from arc_train.methods.own import Source
+from arc_train.tasks.cache import Entry
+from arc_train.tasks.views import Split
 from orchestrator import __version__
-from orchestrator.store.result import CodeInfo
+from orchestrator.store.result import CodeInfo, DataInfo
 
 PACKAGES = ("torch", "timm", "numpy", "pillow", "ray")
 
@@ -47,3 +49,22 @@ def package_versions() -> dict[str, str]:
 def device_name(device: torch.device) -> str:
     """The accelerator's name, or "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def data_info(entry: Entry, normalise: str, val: Split | None) -> DataInfo:
+    """Which images a trial saw; val: what a search validates on, None in a final.
+
+    Of a user's own task results say more; of the catalogue's the name says it.
+    """
+    own = entry.task.location is not None
+    return DataInfo(
+        variant=entry.variant,
+        split=entry.split,
+        fingerprint=entry.fingerprint,
+        transform=entry.transform,
+        normalise=normalise,
+        val_images=None if val is None else len(val),
+        metric=entry.task.metric if own else None,
+        class_names=entry.task.class_names if own and val is None else None,
+        limit=entry.task.limit if own and val is not None else None,
+    )

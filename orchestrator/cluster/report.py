@@ -13,7 +13,8 @@ class PackReport:
 
     alive: trials in training. images: training images since the last report, over all trials.
     seconds: that the worker has spent on the pack. ended: ids of trials that got a result since
-    the last report. curves: trial id -> rows since the last report, of trials in training.
+    the last report. curves: trial id -> rows since the last report, of trials in training. note:
+    why it started anew though it had a checkpoint.
     """
 
     pack: str
@@ -24,6 +25,7 @@ class PackReport:
     ended: tuple[str, ...]
     curves: Mapping[str, Curve]
     done: bool
+    note: str | None = None
 
     def to_tune(self) -> dict[str, Any]:
         """As Tune carries results: a dictionary, to which it adds keys of its own."""

@@ -5,7 +5,6 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 
 import contextlib
 import pickle
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,12 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from orchestrator.cluster import capacity
+from orchestrator.cluster.attempts import Attempts
 from orchestrator.cluster.connection import connection
 from orchestrator.cluster.interrupt import check_interrupts
 from orchestrator.cluster.report import PackReport
 from orchestrator.cluster.scratch import scratch
-from orchestrator.cluster.worker import PackWorker, failed_result
+from orchestrator.cluster.worker import PackWorker
 from orchestrator.plan import Identity
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec
@@ -52,33 +52,62 @@ def drive(
         ClusterLost: the cluster's head died.
         Exception: what our own part of the driver raised, as it was raised.
     """
-    with scratch() as place, connection(place):
-        gpus = capacity.gpus_per_pack(spec.resources.gpu, reports.say)
-        searcher = _RoutedSearcher(spec.with_gpus(gpus), folder, identity, search, reports)
-        capacity.check_fits(searcher.need)
-        tuner = tune.Tuner(
-            tune.with_resources(PackWorker, searcher.need),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                num_samples=-1,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(place / "tune"),
-                verbose=0,
-                checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_frequency=0, checkpoint_at_end=False
-                ),
-                callbacks=[_Watch(searcher)],
-            ),
-        )
+    attempts = Attempts(search, folder, identity, spec.resources.max_failures)
+    while True:
         try:
-            tuner.fit()
-        except Exception:
-            if searcher.fault is None:
-                raise
+            with scratch() as place, connection(place):
+                gpus = capacity.gpus_per_pack(spec.resources.gpu, reports.say)
+                own = spec.with_gpus(gpus)
+                _fit(_RoutedSearcher(own, folder, identity, search, attempts, reports), place)
+                return
+        except _Broken as broken:
+            broken.searcher.broken(broken.reason)
+
+
+class _Broken(Exception):
+    """A Tuner raised something: a death that breaks it rather than a pack.
+
+    In 2.60 that of a worker killed for memory does.
+    """
+
+    def __init__(self, searcher: "_RoutedSearcher", reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.searcher, self.reason = searcher, reason
+
+
+def _fit(searcher: "_RoutedSearcher", scratch: Path) -> None:
+    """Run packs with one Tuner.
+
+    Raises:
+        _Broken: what ran has failed, and another Tuner, on fresh workers, can go on.
+        Exception: as `drive`.
+    """
+    capacity.check_fits(searcher.need)
+    tuner = tune.Tuner(
+        tune.with_resources(PackWorker, searcher.need),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch / "tune"),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=0, checkpoint_at_end=False
+            ),
+            callbacks=[_Watch(searcher)],
+        ),
+    )
+    try:
+        tuner.fit()
+    except Exception as error:
+        if searcher.fault is not None:
             raise searcher.fault from None
+        if not searcher.ran:
+            raise  # another would break the same way
+        raise _Broken(searcher, error) from error
 
 
 class _Unsaved:
@@ -97,19 +126,24 @@ class _RoutedSearcher(_Unsaved, Searcher):
         folder: SweepFolder,
         identity: Identity,
         search: SweepSearch,
+        attempts: Attempts,
         reports: Reports,
     ) -> None:
         super().__init__(metric="epoch", mode="max")
         self._folder, self._identity = folder, identity
-        self._search, self.reports = search, reports
-        self._max_failures = spec.resources.max_failures
+        self._search, self._attempts, self.reports = search, attempts, reports
         # Texts, since of each pack's config Tune keeps some copies: of a text there is one.
         self._spec = spec.with_absolute_weights().model_dump_json()
         self.need = {"cpu": spec.resources.cpu, "gpu": spec.gpus}
-        self._live: set[str] = set()
+        self._live: set[str] = set()  # handed out, and not ended
+        self.begun: set[str] = set()  # given to a worker
         self.packs: dict[str, PackPlan] = {}
-        self._failures: Counter[str] = Counter()
         self.fault: Exception | None = None
+
+    @property
+    def ran(self) -> set[str]:
+        """The packs that a worker has and that have not ended, as Tune's trials."""
+        return self._live & self.begun
 
     @contextlib.contextmanager
     def keep_faults(self) -> Iterator[None]:
@@ -150,29 +184,22 @@ class _RoutedSearcher(_Unsaved, Searcher):
                 self._search.ended(self.packs[trial_id])
 
     def failed(self, trial_id: str, reason: BaseException) -> None:
-        """A pack's worker failed: run it again, from its checkpoint, as often as the spec allows.
+        """A pack's worker failed.
 
         Tune's own retries leave out a worker that dies between two packs: it is waiting for its
-        next one then, not running. A preempted node counts as no failure, as with Tune.
+        next one then, not running.
         """
         if isinstance(reason, Unwritable):
             raise reason  # it isn't the pack's fault: no other could keep its results either
         plan = self.packs[trial_id]
-        if not getattr(reason, "preempted", False):
-            self._failures[plan.id] += 1
-        note = " ".join(f"{type(reason).__name__}: {reason}".split())
-        if self._failures[plan.id] <= self._max_failures:
-            self._search.again(plan)
-            self.reports.failed(plan, [], note)
-            return
-        fingerprint = self._identity.tasks[plan.study.task]
-        missing = [t for t in plan.trials if self._folder.result(t.id) is None]
-        source = self._identity.methods.get(plan.study.method)
-        results = [failed_result(plan, trial, fingerprint, source, note) for trial in missing]
-        for entry in results:
-            self._folder.write_result(entry)
-        self._search.ended(plan)
-        self.reports.failed(plan, results, note)
+        self.reports.failed(plan, *self._attempts.failed(plan, reason))
+
+    def broken(self, reason: Exception) -> None:
+        """The Tuner broke: the packs that ran have failed, the others wait again."""
+        for trial_id in sorted(self._live - self.ran):
+            self._search.again(self.packs[trial_id])
+        for trial_id in sorted(self.ran):
+            self.failed(trial_id, reason)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the sweep folder is the state."""
@@ -192,6 +219,10 @@ class _Watch(_Unsaved, tune.Callback):
         check_interrupts()
         if self._searcher.fault is not None:
             raise self._searcher.fault
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker has taken a pack."""
+        self._searcher.begun.add(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

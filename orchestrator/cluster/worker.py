@@ -7,7 +7,6 @@ lies in the sweep folder, so it makes no difference who died: the worker, its no
 import functools
 import io
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,10 +14,8 @@ from typing import Any, cast
 
 import torch
 from ray import tune
-from torch import nn
 
 from arc_train import backbones
-from arc_train.backbones import Backbone, Weights
 from arc_train.device import device_of
 from arc_train.errors import InputError
 from arc_train.feed import Images
@@ -26,20 +23,20 @@ from arc_train.methods import own
 from arc_train.methods.own import Source
 from arc_train.outcome import Outcome
 from arc_train.pack import Member
-from arc_train.precision import compute_type, set_precision
 from arc_train.recipe import Recipe
 from arc_train.tasks import cache
-from arc_train.tasks.catalog import Task
 from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import PackRun
-from orchestrator.cluster.provenance import code_of, device_name, package_versions
+from orchestrator.cluster.frozen import frozen, weights
+from orchestrator.cluster.provenance import code_of, data_info, device_name, package_versions
 from orchestrator.cluster.report import PackReport
 from orchestrator.plan import halving
 from orchestrator.spec import Spec
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder
-from orchestrator.store.pack import PackPlan, Trial, pack_of
-from orchestrator.store.result import Curve, DataInfo, MeterRow, Result, Status, WeightsInfo
+from orchestrator.store.pack import PackPlan, pack_of
+from orchestrator.store.record import DamagedFile
+from orchestrator.store.result import Curve, MeterRow, Result, Status, WeightsInfo
 
 # A report to Tune costs some milliseconds: short epochs are run several to a step.
 REPORT_SECONDS = 1.0
@@ -108,13 +105,26 @@ class RunningPack:
     ) -> None:
         self.spec, self.plan, self.folder = spec, plan, folder
         self._began = time.monotonic()
-        study = plan.study
         if source:
-            own.require(study.method, source)
+            own.require(plan.study.method, source)
         self._code = code_of(source)
+        self._test: Callable[[], Split] | None = None
+        self._tested: dict[str, list[MeterRow]] = {trial.id: [] for trial in plan.trials}
+        self.run = self._build(fingerprint)
+        self._reported = 0  # epochs
+        self._saved_at, self._save_cost = time.monotonic(), 0.0
+        self._note = self._continue()
+
+    def _build(self, fingerprint: str) -> PackRun:
+        """The pack's training before its first epoch, from this node's images.
+
+        Raises:
+            InputError: they aren't those of the driver.
+        """
+        spec, plan, study = self.spec, self.plan, self.plan.study
         backbone = spec.backbone(study.backbone)
         device = device_of(spec.gpus)
-        model = _frozen(backbone, device)
+        model = frozen(backbone, device)
         entry = cache.prepare(
             spec.catalog[study.task],
             spec.data_root,
@@ -128,9 +138,8 @@ class RunningPack:
                 f"(fingerprint {entry.fingerprint}, not {fingerprint})"
             )
         mean, std = backbones.statistics(backbone, model, spec.data.normalise)
-        self._weights = WeightsInfo(**asdict(_weights(backbone)), mean=mean, std=std)
+        self._weights = WeightsInfo(**asdict(weights(backbone)), mean=mean, std=std)
         # A search keeps no hold of the entry, and no other way to the test images.
-        self._test: Callable[[], Split] | None = None
         if plan.kind != "final":
             search = search_data(entry, spec.seed)
             train, val = search.train, search.val
@@ -139,18 +148,9 @@ class RunningPack:
             train, val = final.train, None
             self._test = functools.cache(final.open_test)
         self._metric = entry.task.metric
-        self._tested: dict[str, list[MeterRow]] = {trial.id: [] for trial in plan.trials}
-        self._data = DataInfo(
-            variant=entry.variant,
-            split=entry.split,
-            fingerprint=fingerprint,
-            transform=entry.transform,
-            normalise=spec.data.normalise,
-            val_images=None if val is None else len(val),
-            **_about_own(entry.task, val is None),
-        )
+        self._data = data_info(entry, spec.data.normalise, val)
         training = spec.training
-        self.run = PackRun(
+        return PackRun(
             model,
             study.method,
             entry.task.classes,
@@ -166,20 +166,36 @@ class RunningPack:
             spec.pack.chunk,
             metric=entry.task.metric,
         )
-        self._reported = 0  # epochs
-        self._saved_at, self._save_cost = time.monotonic(), 0.0
-        if (saved := folder.load_checkpoint(plan.id)) is not None:
-            self._continue(torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True))
 
-    def _continue(self, checkpoint: dict[str, Any]) -> None:
-        """Go on where a checkpoint was taken; one of an earlier version is left aside."""
+    def _continue(self) -> str | None:
+        """Go on from the pack's checkpoint; returns why it starts anew though it has one.
+
+        It does where the checkpoint is damaged, of an earlier version, or taken after the end of
+        trials whose results were lost since.
+        """
         try:
+            saved = self.folder.load_checkpoint(self.plan.id)
+            if saved is None:
+                return None
+            checkpoint = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+            in_training = checkpoint["pack"]["ids"]
+            ended = [trial.id for trial in self.plan.trials if trial.id not in in_training]
+            if lost := [trial for trial in ended if self._lost(trial)]:
+                return f"results of trials that had ended are missing ({', '.join(lost)})"
             self.run.load_state_dict(checkpoint)
         except ValueError as error:
-            print(f"arc-sweep: pack {self.plan.id} starts anew: {error}", file=sys.stderr)
-            return
+            return f"its checkpoint can't be used: {error}"
         tested = checkpoint.get("tested", {})
         self._tested |= {trial: [MeterRow(*row) for row in rows] for trial, rows in tested.items()}
+        return None
+
+    def _lost(self, trial: str) -> bool:
+        """Whether a trial that had ended has no result."""
+        try:
+            result = self.folder.result(trial)
+        except DamagedFile:
+            return True
+        return result is None or result.status == "failed"
 
     def advance(self, seconds: float) -> PackReport:
         """Run epochs for about `seconds`."""
@@ -199,6 +215,7 @@ class RunningPack:
                 break
         if self.run.done:
             self.folder.drop_checkpoint(self.plan.id)
+        note, self._note = self._note, None
         return PackReport(
             pack=self.plan.id,
             epoch=self.run.epoch,
@@ -208,6 +225,7 @@ class RunningPack:
             ended=tuple(result.id for result in ended),
             curves={} if self.run.done else self._curves(),
             done=self.run.done,
+            note=note,
         )
 
     def _curves(self) -> dict[str, Curve]:
@@ -297,52 +315,3 @@ class RunningPack:
                 process=os.getpid(),
             )
         )
-
-
-def _about_own(task: Task, final: bool) -> dict[str, Any]:
-    """What results say of a user's own task; of the catalogue's the name says it."""
-    if task.location is None:
-        return {}
-    if final:
-        return {"metric": task.metric, "class_names": task.class_names}
-    return {"metric": task.metric, "limit": task.limit}
-
-
-_held: dict[Backbone, nn.Module] = {}
-
-
-def _frozen(backbone: Backbone, device: torch.device) -> nn.Module:
-    """The backbone, kept in memory between the packs of this process; one at a time."""
-    if backbone not in _held:
-        _held.clear()
-        _held[backbone] = set_precision(backbones.build(backbone).to(device), compute_type(device))
-    return _held[backbone]
-
-
-@functools.lru_cache(maxsize=1)
-def _weights(backbone: Backbone) -> Weights:
-    """What the backbone in memory was loaded from, read once."""
-    return backbones.weights(backbone)
-
-
-def failed_result(
-    plan: PackPlan, trial: Trial, fingerprint: str, source: Source | None, error: str
-) -> Result:
-    """What the driver writes for a trial whose pack could not be run."""
-    return Result(
-        **asdict(plan.info(trial)),
-        epochs_run=0,
-        status="failed",
-        note=error,
-        val_accuracy=None,
-        val_loss=None,
-        test_accuracy=None,
-        trainable_params=None,
-        adapter_params=None,
-        curve=(),
-        seconds=0.0,
-        data=DataInfo(variant=None, fingerprint=fingerprint),
-        code=code_of(source),
-        packages=package_versions(),
-        device=None,
-    )

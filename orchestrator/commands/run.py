@@ -78,8 +78,10 @@ def exit_code(spec: "Spec", ended: "Ended") -> int:
         return INTERRUPTED
     if ended.problem:
         return BAD_INPUT
+    if not ended.complete:
+        print("the sweep is not complete: the same command makes what is missing", file=sys.stderr)
     unsent = ended.unsent and spec.wandb.mode == "online"
-    return FAILED_TRIALS if ended.statuses.get("failed") or lost or unsent else DONE
+    return FAILED_TRIALS if not ended.complete or lost or unsent else DONE
 
 
 def _submit(options: argparse.Namespace) -> int:

@@ -108,6 +108,8 @@ class StudySearch:
         if not packs and (proposed := self._propose()):
             self._searched |= {trial.id: trial for trial in proposed}
             packs = self._packs("search", proposed)
+        if not packs and any(map(self._unfinished, self._searched)):
+            return []  # a provisional winner opens no test split
         later = self._later()
         while not packs and (stage := next(later, None)):
             packs = self._packs(*stage)
@@ -143,21 +145,33 @@ class StudySearch:
             yield "final", final_trials(*of_study, winner.config)
 
     def _packs(self, kind: PackKind, wanted: list[Trial]) -> list[PackPlan]:
-        """Packs for the wanted trials without a result: those begun before first, as they were."""
+        """Packs for the wanted trials without a result: those begun before first, as they were.
+
+        A search pack whose record is lost is cut as it was, since its trials raced each other.
+        """
         ids = {trial.id for trial in wanted}
         missing = {trial for trial in ids if self._lacks(trial)}
-        packs = []
+        packs, recorded = [], set[str]()
         for record in self._records:
             members = {trial.id for trial in record.trials}
-            if record.kind == kind and members <= ids and members & missing:
-                packs.append(record)
-                missing -= members
-        rest = [trial for trial in wanted if trial.id in missing]
-        return packs + [pack(kind, self.study, part) for part in split(rest, self._size)]
+            if record.kind == kind and members <= ids:
+                recorded |= members
+                if members & missing:
+                    packs.append(record)
+                    missing -= members
+        raced = kind == "search"
+        rest = [t for t in wanted if t.id in missing or (raced and t.id not in recorded)]
+        parts = split(rest, self._size)
+        return packs + [
+            pack(kind, self.study, part) for part in parts if any(t.id in missing for t in part)
+        ]
 
     def _lacks(self, trial: str) -> bool:
+        return trial not in self._attempted and self._unfinished(trial)
+
+    def _unfinished(self, trial: str) -> bool:
         result = self._results.get(trial)
-        return trial not in self._attempted and (result is None or result.status == "failed")
+        return result is None or result.status == "failed"
 
     def _search_id(self, trial: Trial) -> str:
         return trial_id(

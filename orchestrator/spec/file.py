@@ -19,6 +19,7 @@ from orchestrator.spec.task import TaskSpec
 from orchestrator.spec.variables import fill_in
 from orchestrator.spec.yaml_text import parse_yaml
 from orchestrator.store.remote import SCHEMES
+from orchestrator.store.resolved_spec import read_spec
 
 DEFAULT_BACKBONE = "vit_base_patch16_224.augreg_in21k"
 
@@ -43,7 +44,7 @@ def load_resolved(path: Path) -> Spec:
         InputError: the file is damaged.
     """
     try:
-        return Spec.model_validate(read(path))
+        return Spec.model_validate(parse_yaml(read_spec(path), str(path)))
     except ValidationError as error:
         fault = explain(dict(error.errors()[0]))
         raise InputError(f"{path} is damaged ({fault})") from None

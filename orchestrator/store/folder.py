@@ -7,6 +7,7 @@ adapters/<trial id>.safetensors   what the finals learned
 predictions/<trial id>.npz    what the finals answered on the test images
 test_access.jsonl             a line for each opening of a test split
 leaderboard.{json,csv,html}   projections
+damaged/                      files that were not as they had been written, set aside
 
 Of a sweep in object storage each machine keeps a copy below its cache: what it writes goes to both,
 and what others wrote is fetched when it is asked for.
@@ -15,24 +16,24 @@ and what others wrote is fetched when it is asked for.
 import contextlib
 import errno
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
+from arc_train.digest import stamp, verify
 from arc_train.errors import InputError
 from arc_train.predictions import Predictions
 from arc_train.tasks.cache import default_folder
 from orchestrator.store.access import SplitAccess
+from orchestrator.store.atomic import write_atomically
 from orchestrator.store.pack import PackPlan, pack_text, read_pack
-from orchestrator.store.record import Unreadable
+from orchestrator.store.record import DamagedFile, N, Unreadable, named, read_each
 from orchestrator.store.remote import Remote, is_remote, mirror
+from orchestrator.store.resolved_spec import stamped_spec
 from orchestrator.store.result import Result, read_result, result_text
 
 AT_ONCE = 16  # objects that are fetched side by side
-T = TypeVar("T")
 
 
 class Unwritable(InputError):
@@ -64,6 +65,10 @@ class SweepFolder:
         self._fetch(self.spec)
         return self.spec if self.spec.is_file() else None
 
+    def write_spec(self, text: str) -> None:
+        """Keep the spec as resolved."""
+        self.write(self.spec, stamped_spec(text).encode())
+
     def create(self) -> None:
         """Make the folders.
 
@@ -85,7 +90,7 @@ class SweepFolder:
         """All trial results by id.
 
         Raises:
-            Unreadable: a file holds no result. (We write them whole.)
+            Unreadable: a file holds no result, or that of another trial: a copy is no result.
         """
         results, unreadable = self.survey()
         if unreadable:
@@ -95,14 +100,14 @@ class SweepFolder:
     def survey(self) -> tuple[dict[str, Result], list[Unreadable]]:
         """All results that can be read, by id, and what is wrong with the other files."""
         self._fetch_all(self.trials)
-        results, unreadable = _read_each(self.trials, _read_own)
+        results, unreadable = read_each(self.trials, self._result)
         return {result.id: result for result in results}, unreadable
 
     def result(self, trial: str) -> Result | None:
         """One trial's result, or None while it has none."""
         path = self.trials / f"{trial}.json"
         self._fetch(path)
-        return read_result(path) if path.exists() else None
+        return self._result(path) if path.exists() else None
 
     def write_result(self, result: Result) -> None:
         """Write a trial's result, unless it has one already (a failure may be overwritten).
@@ -114,7 +119,10 @@ class SweepFolder:
             raise InputError(
                 f"search trial {result.id} comes with a test accuracy: only finals are tested"
             )
-        present = self.result(result.id)
+        try:
+            present = self.result(result.id)
+        except DamagedFile:
+            present = None
         if present is None or present.status == "failed":
             self.write(self.trials / f"{result.id}.json", result_text(result).encode())
 
@@ -124,35 +132,40 @@ class SweepFolder:
         Raises:
             Unreadable: a file holds no pack. (We write them whole.)
         """
-        self._fetch_all(self.packs)
-        packs, unreadable = _read_each(self.packs, read_pack)
+        packs, unreadable = self.survey_packs()
         if unreadable:
             raise unreadable[0]
         return packs
 
-    def readable_packs(self) -> list[PackPlan]:
-        """The same without the records that can't be read, for those who only look."""
+    def survey_packs(self) -> tuple[list[PackPlan], list[Unreadable]]:
+        """The packs whose records can be read, and what is wrong with the other files."""
         self._fetch_all(self.packs)
-        return _read_each(self.packs, read_pack)[0]
+        return read_each(self.packs, self._pack)
 
     def write_pack(self, plan: PackPlan) -> None:
         """Record a pack before it starts."""
         self.write(self.packs / f"{plan.id}.json", pack_text(plan).encode())
 
     def load_checkpoint(self, pack: str) -> bytes | None:
-        """A pack's checkpoint, if it has one."""
+        """A pack's checkpoint, if it has one.
+
+        Raises:
+            Damaged: it isn't as it was saved.
+        """
         path = self._checkpoint(pack)
         if self._remote:  # the one here may be older than that of another machine
-            return self._remote.get(self._name(path))
-        return path.read_bytes() if path.exists() else None
+            saved = self._remote.get(self._name(path))
+        else:
+            saved = path.read_bytes() if path.exists() else None
+        return None if saved is None else verify(saved)
 
     def save_checkpoint(self, pack: str, content: bytes) -> None:
         """Keep a pack's checkpoint, in place of an earlier one."""
         if self._remote:
-            self._remote.put(self._name(self._checkpoint(pack)), content)
+            self._remote.put(self._name(self._checkpoint(pack)), stamp(content))
         else:
             with _writing(self._checkpoint(pack)):
-                write_atomically(self._checkpoint(pack), content)
+                write_atomically(self._checkpoint(pack), stamp(content))
 
     def drop_checkpoint(self, pack: str) -> None:
         """Delete a pack's checkpoint."""
@@ -210,6 +223,34 @@ class SweepFolder:
             lines = [line for name in names if (line := self._remote.get(name))]
             if lines:
                 self.write(self.path / "test_access.jsonl", b"\n".join([*lines, b""]))
+
+    def set_aside(self, path: Path) -> None:
+        """Move a file to damaged/, where none is read."""
+        name = self._name(path)
+        folder = self.path / "damaged" / Path(name).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = sum(1 for _ in folder.glob(f"{path.name}.*"))
+        self.write(folder / f"{path.name}.{earlier + 1}", path.read_bytes())
+        if self._remote:
+            with self._reached():
+                self._remote.delete(name)
+        path.unlink()
+
+    def _result(self, path: Path) -> Result:
+        return self._record(path, read_result)
+
+    def _pack(self, path: Path) -> PackPlan:
+        return self._record(path, read_pack)
+
+    def _record(self, path: Path, read: Callable[[Path], N]) -> N:
+        """What a file holds; where this machine's copy is damaged, the object is asked."""
+        try:
+            return named(path, read)
+        except DamagedFile:
+            if not self._remote:
+                raise
+        self._fetch(path)
+        return named(path, read)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write one of the folder's files, whole, here and where it belongs.
@@ -279,37 +320,3 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise Unwritable(f"can't write {path}: {error.strerror}") from error
-
-
-def _read_own(path: Path) -> Result:
-    result = read_result(path)
-    if result.id != path.stem:
-        raise Unreadable(f"{path} is no file of ours: it holds the result of trial {result.id}")
-    return result
-
-
-def _read_each(folder: Path, read: Callable[[Path], T]) -> tuple[list[T], list[Unreadable]]:
-    """What the JSON files of a folder hold, in a fixed order, and what is wrong with others."""
-    values, unreadable = [], []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            values.append(read(path))
-        except Unreadable as error:
-            unreadable.append(error)
-    return values, unreadable
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is, whatever happens, either the old one or the whole new one."""
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(scratch)
-        raise

@@ -15,7 +15,7 @@ from wandb_workspaces import expr
 
 from arc_train.errors import InputError
 from orchestrator.leaderboard.board import Board
-from orchestrator.store.folder import write_atomically
+from orchestrator.store.atomic import write_atomically
 
 SAVED = "wandb_dashboard.json"
 ACCURACY, PARAMS = wr.SummaryMetric("test_accuracy"), wr.SummaryMetric("trainable_params")

@@ -86,7 +86,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "newer": (lambda path: path.write_text('{"version": 99}'), "is of format 99"),
     "of another trial": (
         lambda path: path.write_text(result_text(result("0" * 16))),
-        "it holds the result of 0000000000000000",
+        "it holds the record of 0000000000000000",
     ),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
 }

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arc_train.errors import InputError
+from orchestrator.store import record
 from orchestrator.store.pack import PackPlan, Trial, pack_text, read_pack
-from orchestrator.store.record import VERSION
+from orchestrator.store.record import VERSION, DamagedFile
 from orchestrator.store.result import (
     CodeInfo,
     CurveRow,
@@ -97,9 +98,9 @@ def test_the_file_has_the_documented_keys_in_a_fixed_order() -> None:
         *("version", "id", "kind", "backbone", "method", "task", "config", "seed", "epochs_run"),
         *("status", "note", "val_accuracy", "val_loss", "test_accuracy", "trainable_params"),
         *("adapter_params", "curve", "seconds", "data", "code", "packages", "device"),
-        *("weights", "execution", "images_per_second", "peak_memory"),
+        *("weights", "execution", "images_per_second", "peak_memory", "digest"),
     ]
-    assert content["version"] == VERSION == 2
+    assert content["version"] == VERSION == 3
     assert content["curve"] == [[1, 2.5, None, None]]
     metered = json.loads(result_text(final(3, 61.0, test_curve=[[1, 60.0], [2, 61.0]])))
     assert metered["test_curve"] == [[1, 60.0], [2, 61.0]]
@@ -108,6 +109,13 @@ def test_the_file_has_the_documented_keys_in_a_fixed_order() -> None:
 def test_values_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         result().status = "failed"  # type: ignore[misc]
+
+
+def unstamped(made: Result) -> dict[str, Any]:
+    """A result's content as version 2 wrote it, without a digest."""
+    content: dict[str, Any] = json.loads(result_text(made))
+    del content["digest"]
+    return content | {"version": 2}
 
 
 def changed(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -150,7 +158,7 @@ def test_damage_is_named_in_a_line_with_file_and_key(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], told: str
 ) -> None:
     path = tmp_path / "t.json"
-    content = json.loads(result_text(result()))
+    content = unstamped(result())
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"t\.json is damaged") as error:
@@ -160,14 +168,14 @@ def test_damage_is_named_in_a_line_with_file_and_key(
 
 
 # Files of version 1 have none of these.
-LATER = {"version", "weights", "execution", "images_per_second", "peak_memory"}
+LATER = {"version", "execution", "images_per_second", "peak_memory", "weights", "digest"}
 REQUIRED = sorted(set(json.loads(result_text(result()))) - LATER - {"note"})
 
 
 @pytest.mark.parametrize("key", REQUIRED)
 def test_a_key_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
     path = tmp_path / "t.json"
-    content = json.loads(result_text(result()))
+    content = unstamped(result())
     del content[key]
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=rf"t\.json is damaged.*trial result: {key}: .*required"):
@@ -183,17 +191,37 @@ def test_what_is_no_json_object_is_no_result_and_no_pack(tmp_path: Path, text: s
             read(path)
 
 
+@same_folder
+@given(st.data())
+def test_whatever_happens_to_a_file_it_is_read_as_it_was_or_not_at_all(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    """A flipped bit, a cut or an addition anywhere: no other number comes of it."""
+    path = tmp_path / "t.json"
+    made = result("t", curve=[[1, 2.0, 1.5, 40.0]])
+    content = bytearray(result_text(made).encode())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    cut = data.draw(st.none() | st.integers(0, len(content)))
+    path.write_bytes(bytes(content[:cut]) + data.draw(st.binary(max_size=3)))
+    try:
+        found = read_result(path)
+    except DamagedFile:
+        return
+    assert found == made
+
+
 def test_a_newer_format_is_refused_and_nothing_is_to_be_deleted(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
-    path.write_text(result_text(result()).replace('"version": 2', '"version": 3'))
-    with pytest.raises(InputError, match=r"t\.json is of format 3") as error:
+    path.write_text(record.text(unstamped(result()) | {"version": 99}))
+    with pytest.raises(InputError, match=r"t\.json is of format 99") as error:
         read_result(path)
     assert "delete" not in str(error.value)
 
 
 def test_a_file_without_a_version_is_of_version_1(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
-    content = json.loads(result_text(result()))
+    content = unstamped(result())
     del content["version"]
     # What results of the first weeks did not have yet.
     del content["note"]

@@ -1,0 +1,70 @@
+"""How often packs failed in this run, and what becomes of them. Knows nothing of Ray.
+
+It outlives a Tuner: where one breaks, the next goes on with the same counts.
+"""
+
+from collections import Counter
+from dataclasses import asdict
+
+from arc_train.methods.own import Source
+from orchestrator.cluster.provenance import code_of, package_versions
+from orchestrator.plan import Identity
+from orchestrator.search.studies import SweepSearch
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.pack import PackPlan, Trial
+from orchestrator.store.result import DataInfo, Result
+
+
+class Attempts:
+    """Tries failed packs again, as often as the spec's `max_failures` allows, or gives them up."""
+
+    def __init__(
+        self, search: SweepSearch, folder: SweepFolder, identity: Identity, max_failures: int
+    ) -> None:
+        self._search, self._folder, self._identity = search, folder, identity
+        self._max_failures = max_failures
+        self._failures: Counter[str] = Counter()
+
+    def failed(self, plan: PackPlan, reason: BaseException) -> tuple[list[Result], str]:
+        """A pack's worker failed: run the pack again, from its checkpoint, or give it up.
+
+        A preempted node counts as no failure, as with Tune. Returns the results of the trials that
+        are given up, none if it is tried again, and the reason in a line.
+        """
+        if not getattr(reason, "preempted", False):
+            self._failures[plan.id] += 1
+        note = " ".join(f"{type(reason).__name__}: {reason}".split())
+        if self._failures[plan.id] <= self._max_failures:
+            self._search.again(plan)
+            return [], note
+        fingerprint = self._identity.tasks[plan.study.task]
+        source = self._identity.methods.get(plan.study.method)
+        missing = [trial for trial in plan.trials if self._folder.result(trial.id) is None]
+        results = [_failed(plan, trial, fingerprint, source, note) for trial in missing]
+        for result in results:
+            self._folder.write_result(result)
+        self._search.ended(plan)
+        return results, note
+
+
+def _failed(
+    plan: PackPlan, trial: Trial, fingerprint: str, source: Source | None, error: str
+) -> Result:
+    """What the driver writes for a trial whose pack could not be run."""
+    return Result(
+        **asdict(plan.info(trial)),
+        epochs_run=0,
+        status="failed",
+        note=error,
+        val_accuracy=None,
+        val_loss=None,
+        test_accuracy=None,
+        trainable_params=None,
+        adapter_params=None,
+        curve=(),
+        seconds=0.0,
+        data=DataInfo(variant=None, fingerprint=fingerprint),
+        code=code_of(source),
+        packages=package_versions(),
+        device=None,
+    )
