@@ -2,7 +2,7 @@
 
 All ways take turns on the same files in one run, so that other load hits each of them; beside them
 stand what the machine could do at most: PIL's decoding alone, and a plain copy of memory. Then the
-memory of processes that share a warm cache.
+memory of processes that share a warm cache. Many images, and crops: many_images.py.
 
     python benchmarks/loading.py --root DIR       # with caltech101/ in NOAH's layout; else drawn
 """
@@ -91,6 +91,11 @@ def cached_batches(entry: Entry, epochs: int) -> Iterator[torch.Tensor]:
             yield split.batch(index)
 
 
+def opened(entry: Entry) -> int:
+    """What a pack does first: every training image is compared with its digest."""
+    return len(entry.load("train")[1])
+
+
 def copy_memory(source: np.ndarray, target: np.ndarray) -> int:
     np.copyto(target, source)
     return source.nbytes
@@ -129,6 +134,7 @@ def measure(root: Path, rounds: int) -> None:
             ways[f"{size} px: decoded into the cache, once"] = partial(build, size)
             for workers in (0, 2):
                 ways[f"{size} px: ImageFolder, {workers} workers"] = partial(usual, size, workers)
+            ways[f"{size} px: opened, each image verified"] = partial(opened, entry)
             ways[f"{size} px: batches from the cache"] = partial(
                 lambda entry, epochs: read(cached_batches(entry, epochs)), entry, 4096 // size
             )
@@ -153,7 +159,7 @@ def report(rates: dict[str, list[float]]) -> None:
         line += f"{_ratio(found, rates['PIL decoding alone']):14.2f}"
         if " px" in name:
             line += f"{_ratio(found, rates[f'{size} px: ImageFolder, 0 workers']):19.2f}"
-        if "batches" in name:
+        if "batches" in name or "verified" in name:
             moved = statistics.median(found) * 3 * int(size) ** 2
             line += f"   {moved / 1e9:.2f} GB/s, {moved / copied:.0%} of a plain copy"
         print(line)
@@ -185,8 +191,7 @@ def hold(entry: Entry, barrier: Any, answers: Any) -> None:
 
 def share(entry: Entry, size: int) -> None:
     """Print what processes that read one warm cache add, each and together."""
-    pixels = search_data(entry).train.images
-    held = len(pixels) * 3 * size**2
+    held = len(search_data(entry).train) * 3 * size**2  # not kept: what is mapped here is shared
     context = multiprocessing.get_context("spawn")
     for count in (1, 2, 4):
         barrier, answers = context.Barrier(count), context.Queue()

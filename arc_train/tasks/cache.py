@@ -89,8 +89,7 @@ class Entry:
             try:
                 return read()
             except (Damaged, OSError) as damage:
-                self._say(_made_again(self.folder, damage))
-                shutil.rmtree(self.folder, ignore_errors=True)
+                _remove(self.folder, damage, self._say)
         again = self._again()
         if again.fingerprint != self.fingerprint:
             raise InputError(
@@ -139,8 +138,7 @@ def prepare(
     _drop_leftovers(folder.parent)
     with _lock(folder):
         if folder.exists() and (damage := damage_of(folder, whole)):
-            say(_made_again(folder, damage))
-            shutil.rmtree(folder)
+            _remove(folder, damage, say)
         if not folder.exists():
             check_room(cache, _disk(source, task, size))
             _make(folder, partial(build, source, how, decoded=decoded or Lines(task.key, say)))
@@ -205,8 +203,11 @@ def damage_of(folder: Path, whole: bool = False) -> Damaged | OSError | None:
     return None
 
 
-def _made_again(folder: Path, damage: Exception) -> str:
-    return f"the cache entry {folder} is damaged ({damage}): its images are decoded again"
+def _remove(folder: Path, damage: Exception, say: Callable[[str], None]) -> None:
+    """Make way for an entry to be made again, and say so, unless another process just did."""
+    if folder.exists():
+        say(f"the cache entry {folder} is damaged ({damage}): its images are decoded again")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _meta(folder: Path) -> dict[str, Any]:

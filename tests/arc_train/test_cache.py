@@ -1,5 +1,6 @@
 """Whatever happens to the cache's files, models see the source's pixels."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -152,6 +153,24 @@ def test_a_split_that_is_open_stays_as_it_is_while_its_entry_is_made_again(
     for split, again in zip(before, splits(entry), strict=True):
         for one, two in zip(split.images, again.images, strict=True):
             assert np.array_equal(one, two)
+
+
+def _open_damaged(root: Path, place: Path) -> tuple[list[bytes], list[str]]:
+    said: list[str] = []
+    entry = prepare(catalog()["vtab/kitti"], root, SIDE, place, say=said.append)
+    return shown(entry), said
+
+
+def test_processes_that_find_the_same_damage_mend_it_once(root: Path, tmp_path: Path) -> None:
+    entry = prepare(catalog()["vtab/kitti"], root, SIDE, tmp_path)
+    expected = shown(entry)
+    damage(entry.folder / "search.pixels", "flip", 100, 1)
+    damage(entry.folder / "test.pixels", "flip", 100, 1)
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        answers = pool.starmap(_open_damaged, [(root, tmp_path)] * 4, chunksize=1)
+    assert [images for images, _ in answers] == [expected] * 4
+    assert sum(len(said) for _, said in answers) == 1
+    assert damage_of(entry.folder, whole=True) is None
 
 
 KILLED = """
