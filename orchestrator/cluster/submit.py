@@ -105,13 +105,14 @@ def _paths(raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
 
 def _connect(address: str | None) -> tuple[Any, str]:
     """A client of the cluster's dashboard, and its address."""
+    if Path("~/.ray/auth_token").expanduser().exists():
+        # Else Ray doesn't show the token that it has; it looks when it is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.job_submission import JobSubmissionClient
 
     asked = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"))
     address = next((one for one in asked if one), DEFAULT)
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers it to its argument
-    if Path("~/.ray/auth_token").expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray doesn't show the token it has
     for part in ("", ".dashboard.modules.dashboard_sdk", ".dashboard.modules.job.sdk"):
         logging.getLogger(f"ray{part}").setLevel(logging.WARNING)  # else it logs every upload
     try:

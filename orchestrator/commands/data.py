@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,11 +101,10 @@ def _is_sweep(name: str) -> bool:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from arc_train.tasks.check import check, check_cache
+    from orchestrator.commands.console import plain_console
 
-    console = Console(stderr=options.json)
+    console = plain_console(sys.stderr if options.json else None)
     root = Path(options.root).expanduser() if options.root else None
     reports = []
     for task in _find_tasks(options.tasks):
@@ -154,10 +154,9 @@ def _named(report: "Report") -> str:
 def _prepare(options: argparse.Namespace) -> int:
     from functools import partial
 
-    from rich.console import Console
-
     from arc_train.tasks import cache
     from arc_train.tasks.progress import telling
+    from orchestrator.commands.console import plain_console
 
     if options.size < 1:
         raise InputError(f"--size must be at least 1, found {options.size}")
@@ -169,7 +168,7 @@ def _prepare(options: argparse.Namespace) -> int:
             return DONE
     root = Path(options.root).expanduser() if options.root else None
     folder, tasks, draw = _cache(options), _find_tasks(options.tasks), _draw(options)
-    console = Console()
+    console = plain_console()
     say = partial(console.print, soft_wrap=True, markup=False)
     need = sum(cache.room(task, root, options.size, folder, draw) for task in tasks)
     free = cache.check_room(folder, need)
@@ -182,15 +181,15 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _download(name: str, directory: str | None) -> None:
-    from rich.console import Console
     from rich.progress import Progress as Bars
 
     from arc_train.tasks.download import ARCHIVES, download
+    from orchestrator.commands.console import plain_console
 
     if directory is None:
         raise InputError("--download needs --root, the folder that will hold the tasks' folders")
     root = Path(directory).expanduser()
-    console = Console()
+    console = plain_console()
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -27,9 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Rebuild and show the leaderboard; returns the exit code."""
-    from rich.console import Console
-
     from orchestrator import contents, leaderboard
+    from orchestrator.commands.console import plain_console
     from orchestrator.leaderboard.board import plain_board
     from orchestrator.leaderboard.terminal import render
     from orchestrator.store.folder import SweepFolder, Unwritable
@@ -52,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(plain_board(board)))
     else:
-        Console().print(render(board))
+        plain_console().print(render(board))
     return DONE
 
 

@@ -22,10 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the methods; returns the exit code."""
-    from rich.console import Console
-
     from arc_train.methods import METHODS, recommended
     from arc_train.methods.counts import counts
+    from orchestrator.commands.console import plain_console
 
     found = counts()
     if options.json:
@@ -35,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         }
         print(json.dumps({"methods": methods, "counts": [asdict(count) for count in found]}))
         return DONE
-    console = Console()
+    console = plain_console()
     console.print(_space_table())
     for backbone in dict.fromkeys(count.backbone for count in found):
         table, notes = _count_table(backbone, [c for c in found if c.backbone == backbone])

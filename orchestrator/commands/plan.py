@@ -29,9 +29,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show what the sweep costs, beside the published protocol; returns the exit code."""
-    from rich.console import Console
-
     from arc_train import backbones
+    from orchestrator.commands.console import plain_console
     from orchestrator.cost.preparation import preparation
     from orchestrator.cost.work import cost, published_cost, task_sizes
     from orchestrator.spec import load
@@ -51,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         more = {"cache": asdict(first), **estimated, "remarks": remarks}
         print(json.dumps({**counts, "published_protocol": published, **more}))
         return DONE
-    console = Console()
+    console = plain_console()
     console.print(_count_table(spec.name, counts, published))
     console.print(
         "Published protocol: as many configurations, each trained on train + val to the last epoch "

@@ -34,9 +34,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the regret after so many trials, by method; returns the exit code."""
-    from rich.console import Console
-
     from arc_train.hyperparameters.searchers import SEARCHERS
+    from orchestrator.commands.console import plain_console
     from orchestrator.search.replay import replay
     from orchestrator.search.trial_table import gaps, read
 
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         content = {"regret": list(map(asdict, found)), "gaps": list(map(asdict, inflation))}
         print(json.dumps({"algorithm": options.algorithm, **content}))
         return DONE
-    console = Console()
+    console = plain_console()
     console.print(_regret_table(options.algorithm, found))
     if inflation:
         console.print()

@@ -41,9 +41,8 @@ def run(options: argparse.Namespace) -> int:
     leave_on_interrupt()  # before the slow imports, so that they can be interrupted too
     running_cluster()  # nothing is prepared for a cluster that can't be joined
 
-    from rich.console import Console
-
     from orchestrator import sweep
+    from orchestrator.commands.console import plain_console
     from orchestrator.leaderboard.board import plain_board
     from orchestrator.leaderboard.terminal import render
     from orchestrator.progress import Progress
@@ -52,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
     catch_interrupts()
     spec = load(options.spec, options.overrides)
-    console = Console(file=sys.stderr if options.json else sys.stdout)
+    console = plain_console(sys.stderr if options.json else None)
     try:
         ended = sweep.run(spec, Progress(console))
     except Unwritable as error:

@@ -23,15 +23,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the state of a sweep's folder; returns the exit code."""
-    from rich.console import Console
-
+    from orchestrator.commands.console import plain_console
     from orchestrator.status import status
 
     state = status(options.folder)
     if options.json:
         print(json.dumps(asdict(state)))
         return DONE
-    console = Console()
+    console = plain_console()
     counts = ", ".join(f"{count} {name}" for name, count in state.statuses.items())
     driver = "a driver is running" if state.running else "no driver is running"
     console.print(

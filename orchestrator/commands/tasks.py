@@ -25,9 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the tasks and groups; returns the exit code."""
-    from rich.console import Console
-
     from arc_train.tasks.catalog import catalog, groups
+    from orchestrator.commands.console import plain_console
 
     ready = _find_ready(options.root, options.cache) if options.root else {}
     if options.json:
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         ]
         print(json.dumps({"tasks": tasks, "groups": groups()}))
         return DONE
-    console = Console()
+    console = plain_console()
     console.print(_ready_table(ready) if ready else _task_table())
     for key, found in ready.items():
         if found.lists in ("wrong", "other sizes"):

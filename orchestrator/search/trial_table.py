@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,18 +19,15 @@ GAP_COLUMNS = ("task", "method", "test_accuracy_last", "test_accuracy_best_epoch
 
 @dataclass(frozen=True)
 class Cell:
-    """The finished trials of one method on one task, as candidates of a search."""
+    """The finished trials of one method on one task, as candidates of a search.
+
+    space: every value that occurs in the method's trials, on whatever task.
+    """
 
     task: str
     method: str
     trials: tuple[Candidate, ...]
-
-    @property
-    def space(self) -> Space:
-        """Every value that occurs."""
-        names = self.trials[0].config
-        values = {name: {trial.config[name] for trial in self.trials} for name in names}
-        return {name: Choice(tuple(sorted(found, key=_order))) for name, found in values.items()}
+    space: Space
 
     @property
     def best(self) -> float:
@@ -69,6 +66,7 @@ def read(path: str | Path) -> list[Cell]:
         InputError: it can't be read, lacks a column, or has a line that is wrong; names the line.
     """
     cells: dict[tuple[str, str], dict[str, Candidate]] = {}
+    names: dict[str, Collection[str]] = {}  # of each method's hyperparameters
     for where, row in _rows(path, COLUMNS):
         config: dict[str, Value] = {"lr": _number(row["lr"], where, "lr")}
         config["weight_decay"] = _number(row["wd"], where, "wd")
@@ -80,7 +78,7 @@ def read(path: str | Path) -> list[Cell]:
         key = json.dumps(config, sort_keys=True)
         if key in found:
             raise InputError(f"{where}: this configuration stands in the table already: {key}")
-        if found and next(iter(found.values())).config.keys() != config.keys():
+        if names.setdefault(row["method"], config.keys()) != config.keys():
             raise InputError(f"{where}: other hyperparameters than the lines before it: {key}")
         found[key] = Candidate(
             id=f"{len(found):06}",
@@ -92,7 +90,16 @@ def read(path: str | Path) -> list[Cell]:
             val_loss=_number(row["val_loss"], where, "val_loss", nothing=True),
             trainable_params=int(config.get("rank", 0)),  # more of them with a larger rank
         )
-    table = [Cell(*key, tuple(found.values())) for key, found in cells.items()]
+    spaces = {
+        method: _space(
+            [t for key, found in cells.items() if key[1] == method for t in found.values()]
+        )
+        for method in names
+    }
+    table = [
+        Cell(task, method, tuple(found.values()), spaces[method])
+        for (task, method), found in cells.items()
+    ]
     for cell in table:
         if not cell.done:
             raise InputError(
@@ -182,6 +189,12 @@ def _other(text: str, where: str) -> Mapping[str, Value]:
     ):
         raise InputError(f"{where}: other must be a flat JSON object, found {text!r}")
     return other
+
+
+def _space(trials: Sequence[Candidate]) -> Space:
+    """Every value that occurs."""
+    values = {name: {trial.config[name] for trial in trials} for name in trials[0].config}
+    return {name: Choice(tuple(sorted(found, key=_order))) for name, found in values.items()}
 
 
 def _order(value: Value) -> tuple[bool, float, str]:

@@ -202,3 +202,14 @@ def test_a_sweep_moved_with_its_weights_goes_on_and_other_weights_are_refused(
     capsys.readouterr()
     assert main(["run", "sweep.yaml"]) == 2
     assert "results of backbone 'mine' made with other weights" in capsys.readouterr().err
+
+
+def test_names_are_shown_as_they_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "[/x][red]:smile:"
+    for path in [folder / "spec.yaml", *folder.glob("trials/*.json"), *folder.glob("packs/*.json")]:
+        path.write_text(
+            path.read_text().replace('"tiny"', f'"{odd}"').replace(": tiny", f": '{odd}'")
+        )
+    for command in ("leaderboard", "status"):
+        assert main([command, str(folder)]) == 0
+    assert f"{odd}/arc/demo/count" in capsys.readouterr().out
