@@ -150,7 +150,7 @@ def _check_files(
             encodings[str(image.format)] += 1
             grey += image.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
             tiny += min(image.size) < TINY
-            turned += is_turned(content)
+            turned += image.format is not None and is_turned(content)  # arrays have no EXIF
             pixels = np.asarray(shown)
             if (pixels == pixels[0, 0]).all():
                 flat.append(line.where)

@@ -321,3 +321,13 @@ def test_check_names_classes(tmp_path: Path) -> None:
     report = check(own(folders(tmp_path)), None)
     assert (report.faults, report.class_names, report.classes) == ([], CLASSES, 3)
     assert report.per_class["train"] == [6, 6, 6]
+
+
+def test_check_reads_a_data_set_of_arrays(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3)).tolist()
+    rows = Dataset.from_dict({"image": pixels, "label": [i % 2 for i in range(20)]})
+    rows.save_to_disk(str(tmp_path / "set"))
+    report = check(own(tmp_path / "set"), None)
+    assert (report.faults, report.sizes) == ([], {"train": 12, "val": 4, "test": 4})
