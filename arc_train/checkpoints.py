@@ -75,7 +75,7 @@ def load(model: Any, path: Path) -> Loaded:
     own = model.state_dict()
     heads = _classifier(model)
     kept = {name: tensor for name, tensor in fitted.items() if not name.startswith(heads)}
-    dropped = [name for name in kept if name not in own and not _of_the_encoder(name, own)]
+    dropped = [name for name in kept if name not in own and not _of_the_encoder(name, model)]
     kept = {name: tensor for name, tensor in kept.items() if name not in dropped}
     _check_fit(kept, {k: v for k, v in own.items() if not k.startswith(heads)}, path)
     model.load_state_dict(kept, strict=False)
@@ -193,13 +193,15 @@ def _filtered(model: Any, state: dict[str, Tensor], path: Path) -> dict[str, Ten
     options = {}
     if "adapt_layer_scale" in inspect.signature(convert).parameters:
         options["adapt_layer_scale"] = True  # DeiT3's names; other ViTs have none of them
+    surplus = [name for name in state if name not in model.state_dict()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # one of the filters prints
             made: dict[str, Tensor] = convert(state, model, **options)
     except Exception as error:  # a filter fails in many ways on what it wasn't made for
         raise InputError(
-            f"{path} doesn't fit the model: timm's filter for {type(model).__name__} failed with "
-            f"{type(error).__name__}: {error}"
+            f"weights {path} doesn't fit the model: timm's filter for {type(model).__name__} "
+            f"failed with {type(error).__name__}: {error}"
+            f"{f'; not in the model: {_some(surplus)}' if surplus else ''}"
         ) from error
     return made
 
@@ -211,9 +213,13 @@ def _classifier(model: Any) -> tuple[str, ...]:
     return tuple(f"{name.split('.')[0]}." for name in names)
 
 
-def _of_the_encoder(name: str, own: Mapping[str, Tensor]) -> bool:
-    """Whether a tensor belongs to a part that the model has, so that it can't be left out."""
-    return name.split(".")[0] in {key.split(".")[0] for key in own}
+def _of_the_encoder(name: str, model: Any) -> bool:
+    """Whether a tensor takes part in the encoder's computation, so that it can't be left out.
+
+    Of a part that this model does without, such as CLIP's first norm, timm keeps the attribute.
+    """
+    part = name.split(".")[0]
+    return hasattr(model, part) or (part.endswith(("_token", "_tokens")) and part != "mask_token")
 
 
 def _check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:

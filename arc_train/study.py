@@ -52,8 +52,12 @@ class Study:
         normalise: Statistics | None,
         device: str | torch.device | None,
     ) -> None:
-        if method not in METHODS:
-            raise InputError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+        try:
+            METHODS[method]
+        except KeyError:
+            raise InputError(
+                f"unknown method {method!r}; known: {', '.join(METHODS)}, and a module of yours"
+            ) from None
         if not all(hasattr(model, name) for name in NEEDED):
             raise InputError(
                 f"expected a timm model, as timm.create_model gives it; found "

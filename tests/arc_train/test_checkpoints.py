@@ -248,3 +248,24 @@ def test_weights_that_are_not_finite_are_refused_by_tensor(tmp_path: Path, value
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(InputError, match=r"blocks\.1\.mlp\.fc1\.bias \(1 of 192 values\)"):
         checkpoints.load(make(VIT[0], **VIT[1]), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("donor", "model", "says"),
+    [
+        ("vit_base_patch16_clip_224", VIT[0], "norm_pre.weight is not in the model"),
+        (
+            "vit_small_patch14_reg4_dinov2",
+            "vit_small_patch14_dinov2",
+            "not in the model: reg_token",
+        ),
+        ("deit_tiny_distilled_patch16_224", VIT[0], "dist_token is not in the model"),
+        ("vit_base_patch16_siglip_224", "vit_base_patch16_siglip_gap_224", "attn_pool.latent"),
+    ],
+)
+def test_what_acts_in_the_encoder_is_never_left_out(
+    tmp_path: Path, donor: str, model: str, says: str
+) -> None:
+    torch.save(make(donor, **SMALL).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InputError, match=says):
+        checkpoints.load(make(model, **SMALL), tmp_path / "w.pth")
