@@ -154,11 +154,17 @@ def _held(split: Split, device: torch.device) -> Take:
 
 
 def _from_host(split: Split, device: torch.device) -> Take:
-    """The same with indices on the host, where the images are gathered."""
+    """The same with indices on the host, where the images are gathered.
+
+    For a GPU they are gathered into pinned memory, which torch reuses once a batch has arrived.
+    """
+    if device.type != "cuda":
+        return split.batch
+    side = split.images.shape[1] if isinstance(split.images, Tensor) else split.side
 
     def take(index: Tensor, places: Tensor | None) -> Tensor:
-        images = split.batch(index, places)
-        return images.pin_memory() if device.type == "cuda" else images
+        shape = (*index.shape, side, side, 3)
+        return split.batch(index, places, torch.empty(shape, dtype=torch.uint8, pin_memory=True))
 
     return take
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from arc_train.adaptation import Adapted, adapt
 from arc_train.dropout import SeededDropout
 from arc_train.layout import Layout
-from arc_train.memory import trials_that_fit
+from arc_train.memory import Memory
 from arc_train.methods import METHODS
 from arc_train.optimizer import AdamW, Schedule, clocks
 from arc_train.precision import type_of
@@ -67,6 +67,7 @@ class Pack:
         self.members = sorted(members, key=self._group)
         self.chunk = 1 if self.method.in_place else chunk
         self.device = next(backbone.parameters()).device
+        self.memory = Memory(self.device)
         self.step = 0
         models = [self._alone(backbone, method, num_classes, member) for member in self.members]
         states = [state_of(model.trained) for model in models]
@@ -227,7 +228,7 @@ class Pack:
 
         most = len(self.members)
         try:
-            self.chunk = trials_that_fit(step, self.device, most)
+            self.chunk = self.memory.trials_that_fit(step, most)
         except (torch.OutOfMemoryError, MemoryError):
             self.chunk = 1
 

@@ -23,8 +23,6 @@ from arc_train.recipe import Halving, Recipe
 from arc_train.tasks.catalog import Metric
 from arc_train.tasks.views import Split
 
-# Images times trials in one pass of an evaluation; halved when memory runs out.
-EVAL_PASS = 1024
 T = TypeVar("T")
 
 
@@ -71,9 +69,7 @@ class PackRun:
         self._curves: dict[str, list[CurveRow]] = {m.id: [] for m in members}
         self._seconds = dict.fromkeys(self._curves, 0.0)
         self._clock = time.perf_counter()
-        self._eval_pass = EVAL_PASS
-        if self.pack.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.pack.device)
+        self._eval_batches: dict[int, int] = {}  # images in a pass, by trials
 
     def _feed(self, split: Split, prepare: Images, again: bool = True) -> Feed:
         frozen = self._below if self._frozen else None
@@ -146,7 +142,7 @@ class PackRun:
         most_bytes: logits are kept up to this size of each trial's.
         """
         feed = self._feed(split, self._prepare, again=False)
-        return self._halving(lambda size: self._predictions(feed, size, most_bytes))
+        return self._halving(feed, lambda size: self._predictions(feed, size, most_bytes))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, as tensors and plain values."""
@@ -182,24 +178,37 @@ class PackRun:
 
     def _evaluate(self, feed: Feed) -> list[tuple[float, float]]:
         """(mean loss, accuracy in percent) of each member on a split."""
-        return self._halving(lambda size: self._evaluated(feed, size))
+        return self._halving(feed, lambda size: self._evaluated(feed, size))
 
-    def _halving(self, evaluate: Callable[[int], T]) -> T:
+    def _halving(self, feed: Feed, evaluate: Callable[[int], T]) -> T:
         """Evaluate with batches of as many images as fit in memory."""
+        trials = len(self.pack.members)
         while True:
             try:
-                return evaluate(max(1, self._eval_pass // len(self.pack.members)))
+                return evaluate(self._eval_batch(feed))
             except (torch.OutOfMemoryError, MemoryError):
-                if self._eval_pass <= len(self.pack.members):
+                if self._eval_batches.get(trials) == 1:
                     raise
-                self._eval_pass //= 2
+                self._eval_batches[trials] = self._eval_batches.get(trials, 2) // 2
+
+    def _eval_batch(self, feed: Feed) -> int:
+        """How many images pass through all members at a time."""
+
+        def evaluate(images: int) -> None:
+            self.pack.logits(next(feed.in_order(images)).inputs, self._frozen)
+
+        trials = len(self.pack.members)
+        if trials not in self._eval_batches:
+            fits = self.pack.memory.images_that_fit(evaluate, trials, EVAL_BATCH)
+            self._eval_batches[trials] = fits
+        return self._eval_batches[trials]
 
     def _evaluated(self, feed: Feed, batch_size: int) -> list[tuple[float, float]]:
         count = len(self.pack.members)
         images = self._per_class(feed.split)
         loss = torch.zeros(count, dtype=torch.float64, device=self.pack.device)
         right = torch.zeros(count, len(images), dtype=torch.int64, device=self.pack.device)
-        for batch in feed.in_order(min(batch_size, EVAL_BATCH)):
+        for batch in feed.in_order(batch_size):
             logits = self.pack.logits(batch.inputs, self._frozen)
             targets = batch.labels.expand(count, -1)
             loss += F.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").sum(dim=1)
@@ -251,10 +260,6 @@ class PackRun:
         self.pack.keep([i for i in range(len(self.pack.members)) if i not in notes])
         return outcomes
 
-    def _peak_memory(self) -> int | None:
-        device = self.pack.device
-        return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-
     def _share_time(self) -> None:
         """Charge the time since the last call to the members in equal parts."""
         now = time.perf_counter()
@@ -278,7 +283,7 @@ class PackRun:
             adapter_params=adapter,
             seconds=round(self._seconds[trial], 3),
             images_per_second=len(curve) * self.train_images / max(1e-9, self._seconds[trial]),
-            peak_memory=self._peak_memory(),
+            peak_memory=self.pack.memory.peak,
             execution=self._stepper.used,
             note=note,
         )

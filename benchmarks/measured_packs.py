@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from arc_train import backbones
 from arc_train.execution import Execution, Stepper
 from arc_train.feed import Images
+from arc_train.memory import CPU_PASS
 from arc_train.pack import Member, Pack
 from arc_train.precision import compute_type, set_precision
 from arc_train.tasks.views import Split
-from arc_train.training import EVAL_PASS, Halving, PackRun, Recipe
+from arc_train.training import Halving, PackRun, Recipe
 
 Row = dict[str, Any]
 FEW = 3
@@ -241,7 +242,7 @@ def evaluate(scene: Scene, trials: int) -> Row:
     """A pass of evaluation: ARC on the base ViT."""
     built = backbone(scene, "vit_base")
     pack = Pack(built, "arc", scene.classes, members("arc", trials), chunk=trials)
-    count = max(1, min(256, (EVAL_PASS if scene is FULL else 8) // trials))
+    count = max(1, min(256, (CPU_PASS if scene is FULL else 8) // trials))
     images, _ = _batch(scene, built, count)
     times = [
         seconds(lambda: pack.logits(images), torch.device(scene.device))

@@ -30,26 +30,38 @@ class PromptedStage(nn.Module):
 
     def __init__(self, stage: Any, prompts: Sequence[nn.Parameter | None], last: bool) -> None:
         super().__init__()
-        self.stage = stage
+        self.downsample = stage.downsample
         self.last = last
-        self.own = [prompt is not None for prompt in prompts]
-        for i, prompt in enumerate(prompts):
-            if prompt is not None:
-                self.register_parameter(f"prompt{i}", prompt)
+        self.blocks = nn.ModuleList(map(PromptedBlock, stage.blocks, prompts))
 
     def forward(self, state: State) -> State:
         """Grid, or (grid, prompts) -> (grid, prompts), or the grid from the last stage."""
         grid, prompts = state if isinstance(state, tuple) else (state, None)
-        merging = self.stage.downsample
+        merging = self.downsample
         grid = merging(grid)
         if prompts is not None and hasattr(merging, "reduction"):
             prompts = merging.reduction(merging.norm(prompts.repeat(1, 1, 4))).to(grid.dtype)
-        for i, block in enumerate(self.stage.blocks):
-            if self.own[i]:
-                prompts = for_each_image(getattr(self, f"prompt{i}"), len(grid)).to(grid.dtype)
-            assert prompts is not None, "the first block has prompts"
-            grid, prompts = _block(block, grid, prompts)
+        for block in self.blocks:
+            grid, prompts = block(grid, prompts)
         return grid if self.last or prompts is None else (grid, prompts)
+
+
+class PromptedBlock(nn.Module):
+    """A frozen Swin block, whose own prompts, if it has any, replace those that arrive."""
+
+    prompt: nn.Parameter | None
+
+    def __init__(self, block: nn.Module, prompt: nn.Parameter | None) -> None:
+        super().__init__()
+        self.block = block
+        self.register_parameter("prompt", prompt)
+
+    def forward(self, grid: Tensor, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[T*B, H, W, D] and [T*B, p, D] -> the same."""
+        if self.prompt is not None:
+            prompts = for_each_image(self.prompt, len(grid)).to(grid.dtype)
+        assert prompts is not None, "the first block has prompts"
+        return _block(self.block, grid, prompts)
 
 
 def _block(block: Any, grid: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:

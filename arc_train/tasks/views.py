@@ -57,25 +57,34 @@ class Split:
             return Split(self.images, labels, self.side, rows)
         return Split([self.images[number] for number in index.tolist()], labels, self.side)
 
-    def batch(self, index: Tensor, places: Tensor | None = None) -> Tensor:
-        """The images at `index` [...]: uint8 [..., S, S, 3].
+    def batch(
+        self, index: Tensor, places: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """The images at `index` [...]: uint8 [..., S, S, 3], written into `out` where it is given.
 
         places: where to crop, [..., 3] in 0..1: top, left, and whether to mirror (below 1/2).
             Without it, and where images are whole, nothing is random: the centre is taken.
         """
         if isinstance(self.images, Tensor):
-            return gather(self.images, index if self.rows is None else self.rows[index])
-        wanted = index.flatten().tolist()
+            return gather(self.images, index if self.rows is None else self.rows[index], out)
+        if out is None:
+            out = torch.empty(*index.shape, self.side, self.side, 3, dtype=torch.uint8)
+        crops = out.view(-1, self.side, self.side, 3).numpy()
         drawn = None if places is None else places.reshape(-1, 3).tolist()
-        crops = np.empty((len(wanted), self.side, self.side, 3), dtype=np.uint8)
-        for i, number in enumerate(wanted):
+        for i, number in enumerate(index.flatten().tolist()):
             _crop(self.images[number], crops[i], drawn[i] if drawn else None)
-        return torch.from_numpy(crops).view(*index.shape, self.side, self.side, 3)
+        return out
 
 
-def gather(rows: Tensor, index: Tensor) -> Tensor:
-    """rows [N, ...] at index [A, B] -> [A, B, ...]; whole rows are copied, not elements."""
-    return rows.index_select(0, index.flatten()).view(*index.shape, *rows.shape[1:])
+def gather(rows: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
+    """rows [N, ...] at index [A, B] -> [A, B, ...]; whole rows are copied, not elements.
+
+    out: where to write them.
+    """
+    flat = None if out is None else out.view(-1, *rows.shape[1:])
+    return torch.index_select(rows, 0, index.flatten(), out=flat).view(
+        *index.shape, *rows.shape[1:]
+    )
 
 
 def _crop(image: NDArray[np.uint8], crop: NDArray[np.uint8], place: list[float] | None) -> None:

@@ -19,6 +19,7 @@ from arc_train import backbones
 from arc_train.device import device_of
 from arc_train.errors import InputError
 from arc_train.feed import Images
+from arc_train.memory import take_share
 from arc_train.methods import own
 from arc_train.methods.own import Source
 from arc_train.outcome import Outcome
@@ -124,6 +125,7 @@ class RunningPack:
         spec, plan, study = self.spec, self.plan, self.plan.study
         backbone = spec.backbone(study.backbone)
         device = device_of(spec.gpus)
+        take_share(spec.gpus)
         model = frozen(backbone, device)
         entry = cache.prepare(
             spec.catalog[study.task],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.models import VisionTransformer
+from timm.models import SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import arc_train
 from arc_train.execution import Stepper
 from arc_train.pack import Member, Pack
+from arc_train.structure import blocks
 
 BATCH = 32
 
@@ -163,3 +164,43 @@ def test_a_step_that_disagrees_with_an_eager_one_is_not_used(
     assert torch.equal(found, expected)
     assert stepper.used == "eager"
     assert "differ from an eager step's" in str(stepper.problem)
+
+
+def test_a_small_tensor_whose_gradient_is_wrong_is_found(
+    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled = "arc.attn.coeff.0"
+
+    def wrong(self: Stepper) -> Any:
+        def step(*batch: Tensor) -> Tensor:
+            losses = self._eager(*batch)
+            m = self.pack.optimizer.m
+            part = self.pack.layout.views(m)[spoiled]
+            part.mul_(1 + 5e-4 * m.norm() / part.norm())  # of all it is less than is allowed
+            return losses
+
+        return step
+
+    monkeypatch.setattr(Stepper, "_compiled", wrong)
+    _, stepper = run(backbone, "compiled")
+    assert stepper.used == "eager"
+    assert f"gradients of {spoiled} differ" in str(stepper.problem)
+
+
+@pytest.mark.parametrize("method", arc_train.METHODS)
+@pytest.mark.parametrize("family", ["vit", "swin"])
+def test_what_is_compiled_is_what_runs(method: str, family: str) -> None:
+    """Each block that `_compiled` would compile is called; none is bypassed."""
+    small: dict[str, Any] = {"img_size": 32, "num_heads": 2, "num_classes": 0}
+    if family == "swin":
+        small |= {"patch_size": 2, "window_size": 4, "embed_dim": 16, "depths": (1, 2)}
+        model = SwinTransformer(**small | {"num_heads": (2, 2)})
+    else:
+        model = VisionTransformer(**small | {"patch_size": 8, "embed_dim": 24, "depth": 2})
+    adapted = arc_train.adapt(model, method, 3)
+    called: Counter[nn.Module] = Counter()
+    for block in blocks(adapted.backbone):
+        block.register_forward_hook(lambda module, *_: called.update([module]))
+    with torch.no_grad():
+        adapted(torch.zeros(2, 3, 32, 32))
+    assert called == dict.fromkeys(blocks(adapted.backbone), 1)

@@ -42,6 +42,14 @@ def test_crops_by_gathering_pixels_are_those_cut_on_the_host(
     assert torch.equal(held(index, None), split.batch(index, None))
 
 
+@pytest.mark.parametrize("split", [whole(7), ragged([(8, 9), (10, 8)])])
+def test_a_batch_is_gathered_in_a_place_that_is_given(split: Split) -> None:
+    index, out = torch.tensor([[1, 0, 1]]), torch.zeros(1, 3, 8, 8, 3, dtype=torch.uint8)
+    given = split.batch(index, None, out)
+    assert given.data_ptr() == out.data_ptr()
+    assert torch.equal(out, split.batch(index))
+
+
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=9), st.booleans())
 def test_some_images_of_a_split_are_shown_as_in_all_of_it(taken: list[int], crops: bool) -> None:
     split = ragged([(8 + i, 12 - i // 2) for i in range(7)]) if crops else whole(7)
