@@ -108,8 +108,8 @@ class Progress:
         """A pack moved on; `ended` are the trials that have a result now."""
         self._running[plan.id] = (plan, report)
         self._images += report.images
-        if report.note:
-            self.say(f"{plan.kind} {plan.study}: pack {plan.id} starts anew: {report.note}")
+        for note in report.notes:
+            self.say(f"{plan.kind} {plan.study}: {note}")
         self._forecast.running(plan, report.seconds, time.monotonic())
         self._ended(plan, ended)
         if report.done:

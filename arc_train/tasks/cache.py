@@ -36,7 +36,8 @@ FORMAT = 5
 BUILDING = ".building-"
 
 
-def _print(text: str) -> None:
+def log(text: str) -> None:
+    """Say something in a process that nobody watches."""
     print(f"arc-sweep: {text}", file=sys.stderr)
 
 
@@ -117,7 +118,7 @@ def prepare(
     cache: Path,
     decoded: Decoded | None = None,
     draw: Draw = UNIFORM,
-    say: Callable[[str], None] = _print,
+    say: Callable[[str], None] = log,
     whole: bool = False,
 ) -> Entry:
     """The task's cache entry, made now if it isn't there or isn't as it was written.

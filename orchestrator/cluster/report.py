@@ -13,8 +13,8 @@ class PackReport:
 
     alive: trials in training. images: training images since the last report, over all trials.
     seconds: that the worker has spent on the pack. ended: ids of trials that got a result since
-    the last report. curves: trial id -> rows since the last report, of trials in training. note:
-    why it started anew though it had a checkpoint.
+    the last report. curves: trial id -> rows since the last report, of trials in training. notes:
+    what else the user should hear: that a checkpoint or the node's cache was damaged.
     """
 
     pack: str
@@ -25,7 +25,7 @@ class PackReport:
     ended: tuple[str, ...]
     curves: Mapping[str, Curve]
     done: bool
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
     def to_tune(self) -> dict[str, Any]:
         """As Tune carries results: a dictionary, to which it adds keys of its own."""

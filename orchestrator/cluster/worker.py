@@ -26,6 +26,7 @@ from arc_train.outcome import Outcome
 from arc_train.pack import Member
 from arc_train.recipe import Recipe
 from arc_train.tasks import cache
+from arc_train.tasks.progress import Lines
 from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import PackRun
 from orchestrator.cluster.frozen import frozen, weights
@@ -111,10 +112,12 @@ class RunningPack:
         self._code = code_of(source)
         self._test: Callable[[], Split] | None = None
         self._tested: dict[str, list[MeterRow]] = {trial.id: [] for trial in plan.trials}
+        self._notes: list[str] = []
         self.run = self._build(fingerprint)
         self._reported = 0  # epochs
         self._saved_at, self._save_cost = time.monotonic(), 0.0
-        self._note = self._continue()
+        if why := self._continue():
+            self._notes.append(f"pack {plan.id} starts anew: {why}")
 
     def _build(self, fingerprint: str) -> PackRun:
         """The pack's training before its first epoch, from this node's images.
@@ -132,7 +135,9 @@ class RunningPack:
             spec.data_root,
             backbones.input_size(model),
             spec.cache_folder,
-            draw=spec.draw,
+            Lines(study.task, cache.log),
+            spec.draw,
+            self._notes.append,
         )
         if entry.fingerprint != fingerprint:
             raise InputError(
@@ -217,7 +222,8 @@ class RunningPack:
                 break
         if self.run.done:
             self.folder.drop_checkpoint(self.plan.id)
-        note, self._note = self._note, None
+        notes = tuple(self._notes)
+        self._notes.clear()
         return PackReport(
             pack=self.plan.id,
             epoch=self.run.epoch,
@@ -227,7 +233,7 @@ class RunningPack:
             ended=tuple(result.id for result in ended),
             curves={} if self.run.done else self._curves(),
             done=self.run.done,
-            note=note,
+            notes=notes,
         )
 
     def _curves(self) -> dict[str, Curve]:

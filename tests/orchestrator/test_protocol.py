@@ -153,6 +153,26 @@ def test_a_search_holds_no_way_to_the_test_images(images: Path, tmp_path: Path) 
     assert list(entries(sweep.start(final), set())), "entries() finds what is there"
 
 
+def test_a_pack_that_finds_its_cache_damaged_makes_it_again_and_says_so(
+    honest: Sweep, images: Path, tmp_path: Path
+) -> None:
+    sweep = Sweep(tmp_path, images)
+    plan = SweepSearch(sweep.spec, sweep.identity, sweep.folder).next()
+    assert plan
+    for path in (images / "cache").rglob("search.pixels"):
+        content = bytearray(path.read_bytes())
+        content[5000] ^= 64
+        path.write_bytes(content)
+    report = sweep.start(plan).advance(float("inf"))
+    (note,) = report.notes
+    assert "image 1 of search.pixels isn't as it was written" in note
+    for trial in plan.trials:
+        mended, clean = (s.folder.result(trial.id) for s in (sweep, honest))
+        assert mended
+        assert clean
+        assert determined(mended) == determined(clean)
+
+
 def entries(thing: Any, seen: set[int]) -> Any:
     """The cache entries that can be reached through attributes, containers and closures."""
     if id(thing) in seen or isinstance(thing, (str, int, float, type, torch.Tensor)):
