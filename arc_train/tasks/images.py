@@ -9,6 +9,7 @@ of the catalogue stay as they are stored, as in the published results.
 """
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def read_image(
         image.load()
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise ImageError(where, "can't be read", f"can't read {name}: {error}") from error
     return image, content
 

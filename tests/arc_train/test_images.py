@@ -1,18 +1,20 @@
 """Pixels become eight bits by one written rule, or are refused with their place, type and range."""
 
+import contextlib
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.check import check
-from arc_train.tasks.images import from_array, read_image, to_rgb
+from arc_train.tasks.images import from_array, is_turned, read_image, to_rgb
 
 GREY = arrays(np.uint8, (4, 5))
 
@@ -109,3 +111,20 @@ def test_check_names_images_of_one_colour_and_pixels_that_cannot_be(folder: Path
     (fault,) = report.faults
     assert "pixels of type float32 from 300 to 300" in fault
     assert "test.txt:2" in fault
+
+
+@given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 255)), min_size=1, max_size=6))
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's own, about EXIF
+def test_damaged_exif_never_stops_a_reader(damage: list[tuple[int, int]]) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a photograph"
+    file = io.BytesIO()
+    Image.new("RGB", (16, 12), "red").save(file, "JPEG", exif=exif)
+    content = bytearray(file.getvalue())
+    start = content.index(b"Exif")
+    for place, value in damage:
+        content[start + place] = value
+    with contextlib.suppress(InputError):
+        image, _ = read_image(bytes(content), "here", upright=True)
+        assert image.size in ((16, 12), (12, 16))
+        is_turned(bytes(content))
