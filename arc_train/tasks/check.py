@@ -20,6 +20,7 @@ from arc_train.tasks.dataset import DataSetSource
 from arc_train.tasks.hub import UNIFORM, Draw, HubSource
 from arc_train.tasks.images import ImageError, is_turned, to_rgb
 from arc_train.tasks.lists import Line, ListSource
+from arc_train.tasks.own import OwnLists
 from arc_train.tasks.sources import open_source
 from arc_train.tasks.splits import SPLITS
 
@@ -73,6 +74,8 @@ def check(task: Task, root: Path | None, draw: Draw = UNIFORM) -> Report:
             fingerprint.end(split, labels[split])
         report.fingerprint = fingerprint.text()
         report.encodings = {"drawn": sum(report.sizes.values())}
+    if isinstance(source, OwnLists) and source.remark:
+        report.facts.append(source.remark)
     if source.split == "drawn" and isinstance(source, HubSource):
         report.facts.append(
             "the images are drawn, since a data set has no list of the published ones: accuracies "

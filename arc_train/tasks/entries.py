@@ -88,6 +88,20 @@ def class_folders(folder: Path) -> list[Entry]:
     return entries
 
 
+def passed_over(folder: Path) -> str | None:
+    """In words, the files below a folder that are no images by their names; None without any."""
+    count = Counter(
+        Path(name).suffix.lower() or "without an ending"
+        for place, inner, names in os.walk(folder, followlinks=True)
+        for name in names
+        if not name.startswith(".") and not _is_image(Path(name))
+    )
+    if not count:
+        return None
+    kinds = ", ".join(f"{number:,} {ending}" for ending, number in count.most_common(5))
+    return f"{count.total():,} files are no images by their names and are passed over: {kinds}"
+
+
 def read_list(
     path: Path, columns: Mapping[str, str | None], split: str | None = None
 ) -> list[Entry]:

@@ -27,6 +27,7 @@ from arc_train.tasks.entries import (
     class_folders,
     has_classes,
     lists_of,
+    passed_over,
     read_list,
     some,
     split_of,
@@ -34,6 +35,8 @@ from arc_train.tasks.entries import (
 )
 from arc_train.tasks.lists import Line, ListSource
 from arc_train.tasks.splits import NAMES, SPLITS, Indices, classes_of, complete
+
+CLASS_FOLDERS = "class folders"
 
 
 def own_source(task: Task, seed: int) -> "OwnLists | OwnDataSet":
@@ -66,6 +69,11 @@ class OwnLists(ListSource):
         self._layout, root, self._entries = _entries(task.location)
         self._seed = seed
         super().__init__(task, root)
+
+    @property
+    def remark(self) -> str | None:
+        """What was not taken for an image, where every file could be one."""
+        return passed_over(self.folder) if self._layout == CLASS_FOLDERS else None
 
     @property
     def split(self) -> str:
@@ -119,7 +127,7 @@ def _entries(location: Location) -> tuple[str, Path, list[Entry]]:
         raise InputError(f"{folder} has {names}: say with list: which one lists the images")
     if tables and not has_classes(folder):
         return f"list {tables[0].name}", folder, read_list(tables[0], columns)
-    return "class folders", folder, class_folders(folder)
+    return CLASS_FOLDERS, folder, class_folders(folder)
 
 
 @lru_cache(maxsize=8)

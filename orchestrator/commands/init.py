@@ -55,6 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the sweep file and say what was found; returns the exit code."""
+    from arc_train.tasks.own import OwnLists
     from arc_train.tasks.sources import open_source
     from orchestrator.spec.task import TaskSpec
 
@@ -82,6 +83,8 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"can't write {out}: {error.strerror}") from error
     print(f"found {found}: {classes}")
     print(splits)
+    if isinstance(source, OwnLists) and source.remark:
+        print(source.remark)
     print(f"wrote {out}; look at it, then")
     for command in ("data check", "plan", "run"):
         print(f"  arc-sweep {command} {out}")

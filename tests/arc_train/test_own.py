@@ -317,6 +317,14 @@ def test_check_counts_a_fault_that_images_share(tmp_path: Path) -> None:
     assert len(fault) < 1000
 
 
+def test_files_that_are_taken_for_no_images_are_counted(tmp_path: Path) -> None:
+    folders(tmp_path)
+    for name in ("a.heic", "b.HEIC", "notes.txt", ".hidden"):
+        (tmp_path / "ant" / name).write_bytes(b"?")
+    fact = "3 files are no images by their names and are passed over: 2 .heic, 1 .txt"
+    assert fact in check(own(tmp_path), None).facts
+
+
 def test_check_names_classes(tmp_path: Path) -> None:
     report = check(own(folders(tmp_path)), None)
     assert (report.faults, report.class_names, report.classes) == ([], CLASSES, 3)
