@@ -136,6 +136,16 @@ class Pack:
         views = self.layout.views(self.rows[index : index + 1])
         return {name: view[0][cut[name]].clone().cpu() for name, view in views.items()}
 
+    def solve(self, features: Tensor, labels: Tensor, classes: int) -> None:
+        """Put the method's closed form into each trial's row: features [N, D], labels [N]."""
+        assert self.method.solve is not None
+        for i, member in enumerate(self.members):
+            views = self.layout.views(self.rows[i : i + 1])
+            for name, value in self.method.solve(
+                features, labels, classes, **member.config
+            ).items():
+                views[name][0].copy_(value)
+
     def trainable_params(self, index: int) -> tuple[int, int]:
         """Trained parameters of one trial: (with the head, without)."""
         return count(self.layout.own[index])

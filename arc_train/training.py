@@ -7,6 +7,7 @@ draws depends on what ran before: the order of an epoch is a function of its add
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -54,10 +55,10 @@ class PackRun:
         execution: Execution | None = None,
         metric: Metric = "accuracy",
     ) -> None:
-        self.recipe = recipe
         self._classes, self._metric = num_classes, metric
         self.pack = Pack(backbone, method, num_classes, members, recipe.clip, chunk)
-        self.rungs = halving.rungs(recipe.epochs) if halving and val is not None else []
+        self.recipe = replace(recipe, epochs=1) if self.pack.method.solve else recipe
+        self.rungs = halving.rungs(self.recipe.epochs) if halving and val is not None else []
         self.eta = halving.eta if halving else 1
         self.epoch = 0
         self._frozen = self.pack.method.trains != "blocks"
@@ -99,18 +100,7 @@ class PackRun:
         A trial that completes the last epoch stays in the pack, so that its weights can be read.
         """
         self._clock = time.perf_counter()
-        steps = self._train.steps
-        scales = [
-            self.recipe.lr_scale(self.epoch * steps + step, self.recipe.epochs * steps)
-            for step in range(steps)
-        ]
-        schedule = self.pack.schedule(scales)
-        totals = torch.zeros(len(self.pack.members), device=self.pack.device)
-        orders = [self._order_seeds[member.id] for member in self.pack.members]
-        batches = self._train.epoch(self.epoch, orders)
-        for batch, clock, seeds in zip(batches, schedule.clocks, schedule.seeds, strict=True):
-            losses = self._stepper(batch.inputs, batch.labels, clock, seeds)
-            totals += losses * batch.labels.shape[-1]
+        totals = self._solved() if self.pack.method.solve else self._steps()
         outcomes, totals = self._diverged(totals)
         if not self.pack.members:
             return outcomes
@@ -135,6 +125,31 @@ class PackRun:
         if validated:
             outcomes += self._end(self._losers(validated), "stopped")
         return outcomes
+
+    def _steps(self) -> Tensor:
+        """Train through an epoch's batches -> the sum of the losses of its images [T]."""
+        steps = self._train.steps
+        scales = [
+            self.recipe.lr_scale(self.epoch * steps + step, self.recipe.epochs * steps)
+            for step in range(steps)
+        ]
+        schedule = self.pack.schedule(scales)
+        totals = torch.zeros(len(self.pack.members), device=self.pack.device)
+        orders = [self._order_seeds[member.id] for member in self.pack.members]
+        batches = self._train.epoch(self.epoch, orders)
+        for batch, clock, seeds in zip(batches, schedule.clocks, schedule.seeds, strict=True):
+            losses = self._stepper(batch.inputs, batch.labels, clock, seeds)
+            totals += losses * batch.labels.shape[-1]
+        return totals
+
+    def _solved(self) -> Tensor:
+        """Solve each trial on the features of all images -> the sum of its losses there [T]."""
+        batches = list(self._train.in_order(EVAL_BATCH))
+        features = torch.cat([batch.inputs for batch in batches])
+        labels = torch.cat([batch.labels for batch in batches])
+        self.pack.solve(features, labels, self._classes)
+        losses = [loss for loss, _ in self._evaluate(self._train)]
+        return torch.tensor(losses, device=self.pack.device) * self.train_images
 
     def predict(self, split: Split, most_bytes: int = 0) -> list[Predictions]:
         """What each remaining trial says of a split's images.

@@ -23,8 +23,8 @@ def rank(trial: Validated) -> tuple[float, float, int, float, str]:
     """Sorts trials that are done, the best first.
 
     Highest validation accuracy; ties (200 images make many) go to the lower validation loss,
-    then to fewer trainable parameters, then to the smaller lr, at last by the words: the order in
-    which trials finished never matters.
+    then to fewer trainable parameters, then to the smaller lr where there is one, at last by the
+    words: the order in which trials finished never matters.
     """
     accuracy, loss, params = trial.val_accuracy, trial.val_loss, trial.trainable_params
     assert accuracy is not None  # since it is done
@@ -34,6 +34,6 @@ def rank(trial: Validated) -> tuple[float, float, int, float, str]:
         -accuracy,
         loss,
         params,
-        float(trial.config["lr"]),
+        float(trial.config.get("lr", 0)),
         json.dumps(trial.config, sort_keys=True),
     )

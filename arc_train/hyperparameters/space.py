@@ -92,6 +92,8 @@ _BOUNDS: dict[str, tuple[float, bool, float]] = {
     "lr": (0, False, math.inf),
     "weight_decay": (0, True, math.inf),
     "dropout": (0, True, 1),
+    "drop_path": (0, True, 1),
+    "penalty": (0, False, math.inf),
 }
 
 

@@ -25,6 +25,7 @@ from arc_train.methods.deferred import (
     prompts,
     pvera,
     repadapter,
+    ridge,
     rlrr,
     selective,
     ssf,
@@ -33,7 +34,7 @@ from arc_train.methods.deferred import (
 from arc_train.methods.fused import TARGETS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 # head: what lies above the pooled features. selective: weights that the backbone has. prompt:
 # tokens beside the patches. adapter: layers with a non-linearity. reparameterisation: updates of
@@ -61,6 +62,8 @@ class Method:
     options: hyperparameters that choose a variant, with the values they may have. A sweep fixes
         them, since trials of a pack share the structure; left out, the first value holds.
     space, first: what is searched and tried first, where spaces.yaml has no entry.
+    solve: (features [N, D], labels [N], classes, **hyperparameters) -> tensors by name, of a method
+        that has its head in closed form: nothing is trained, and its only epoch is the solution.
     """
 
     attach: "Callable[..., nn.Module | None]"
@@ -74,9 +77,11 @@ class Method:
     options: Mapping[str, tuple[str | bool, ...]] = field(default_factory=dict)
     space: Mapping[str, Any] = field(default_factory=dict)
     first: Mapping[str, float] = field(default_factory=dict)
+    solve: "Callable[..., Mapping[str, Tensor]] | None" = None
 
 
 BUILT_IN: dict[str, Method] = {
+    "ridge": Method(ridge.attach, ridge.fold, "head", trains="head", solve=ridge.solve),
     "linear": Method(selective.attach_linear, selective.fold, "head", trains="head"),
     "mlp": Method(mlp.attach, mlp.fold, "head", trains="head"),
     "full": Method(selective.attach_full, selective.fold, "selective", in_place=True),
@@ -157,7 +162,8 @@ class Recommended:
 def recommended(method: str) -> Recommended:
     """The method's recommendation: its own, or that of spaces.yaml."""
     known = METHODS[method]
-    entries = [_spaces().get(name, {}) for name in (["any", "ranked"] if known.ranked else ["any"])]
+    every = [] if known.solve else ["any", "ranked"] if known.ranked else ["any"]
+    entries = [_spaces().get(name, {}) for name in every]
     entries += [_spaces().get(method, {}), {"space": known.space, "first": known.first}]
     space: dict[str, Any] = {}
     first: dict[str, float] = {}

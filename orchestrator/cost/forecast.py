@@ -47,9 +47,7 @@ class Forecast:
     def ended(self, plan: PackPlan, now: float) -> None:
         """A pack ended."""
         study, method = plan.study, plan.study.method
-        pack = pack_work(
-            self._spec, plan.kind, len(plan.trials), self._sizes[study.task], study.task
-        )
+        pack = pack_work(self._spec, plan.kind, len(plan.trials), self._sizes[study.task], study)
         done = operations(self._spec, study, pack)
         self._seconds[method] += self._running.pop(plan.id, 0.0)
         self._operations[method] += done

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arc_train.errors import InputError
+from arc_train.methods import METHODS
 from arc_train.packing import split
 from arc_train.tasks.sources import HUB, open_source
 from arc_train.tasks.splits import SPLITS
@@ -61,9 +62,10 @@ def published_cost(spec: Spec, sizes: Mapping[str, tuple[int, int, int]]) -> Cos
         train, val, test = sizes[study.task]
         trials = budget(spec, study)
         search += trials
-        epochs += trials * spec.training.epochs
-        trained += trials * spec.training.epochs * (train + val)
-        tested += trials * spec.training.epochs * test
+        each = trials * epochs_of(spec, study)
+        epochs += each
+        trained += each * (train + val)
+        tested += each * test
     return Cost(len(studies(spec)), search, 0, search, epochs, trained, 0, tested)
 
 
@@ -106,11 +108,18 @@ class Work:
         return self.epochs * self.images
 
 
-def pack_work(spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int], task: str) -> Work:
+def epochs_of(spec: Spec, study: Study) -> int:
+    """Epochs of a trial that is never stopped; a head in closed form has one."""
+    return 1 if METHODS[study.method].solve else spec.training.epochs
+
+
+def pack_work(
+    spec: Spec, kind: str, trials: int, sizes: tuple[int, int, int], study: Study
+) -> Work:
     """What a pack of so many trials does at most; kind: search, revalidate or final."""
     train, val, test = sizes
-    searched = min(train, spec.catalog[task].limit or train)
-    epochs, rungs = spec.training.epochs, halving(spec)
+    searched = min(train, spec.catalog[study.task].limit or train)
+    epochs, rungs = epochs_of(spec, study), halving(spec)
     whole = (Stretch(trials, epochs),)
     if kind == "final":
         refit = train + (val if spec.protocol.final_on == "train+val" else 0)
@@ -138,7 +147,7 @@ def work(spec: Spec, study: Study, sizes: tuple[int, int, int]) -> list[list[Wor
     stages += [("revalidate", again), ("final", len(spec.finals.seeds))]
     size = pack_size(spec, study)
     return [
-        [pack_work(spec, kind, len(part), sizes, study.task) for part in split(range(count), size)]
+        [pack_work(spec, kind, len(part), sizes, study) for part in split(range(count), size)]
         for kind, count in stages
     ]
 

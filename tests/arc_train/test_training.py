@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
 from timm.models import VisionTransformer
 from torch import nn
 
@@ -277,3 +278,26 @@ def test_an_evaluation_that_runs_out_of_memory_leaves_the_training_chunk_alone(
     for trial, outcome in calm.items():
         assert outcomes[trial].val_loss == pytest.approx(outcome.val_loss, abs=1e-6)
         assert outcomes[trial].val_accuracy == outcome.val_accuracy
+
+
+def test_ridge_is_sklearns_in_one_epoch(backbone: nn.Module) -> None:
+    """Whatever the epochs and rungs; the penalty is in mean eigenvalues of the features."""
+    trials = [Member(f"t{i}", {"penalty": p}, i) for i, p in enumerate((1e-3, 1.0))]
+    run = start(backbone, trials, "ridge", epochs=20, halving=Halving(2, 2))
+    outcomes = finish(run)
+    assert [(o.status, o.epochs_run, o.adapter_params) for o in outcomes.values()] == (
+        [("done", 1, 0)] * 2
+    )
+    with torch.no_grad():
+        pixels = Images(HALF, HALF, torch.device("cpu"))(TRAIN.images)  # type: ignore[arg-type]
+        features = run.pack.model.frozen(pixels).double().numpy()
+    centred = features - features.mean(axis=0)
+    mean_eigenvalue = (centred**2).sum() / centred.shape[1]
+    targets = nn.functional.one_hot(TRAIN.labels, CLASSES).numpy()
+    for i, trial in enumerate(trials):
+        judge = Ridge(alpha=trial.config["penalty"] * mean_eigenvalue).fit(features, targets)
+        state = run.pack.state(i)
+        assert abs(state["head.weight"].numpy() - judge.coef_).max() < 1e-4
+        assert abs(state["head.bias"].numpy() - judge.intercept_).max() < 1e-4
+        predicted = judge.predict(features).argmax(axis=1)
+        assert np.array_equal(run.predict(TRAIN)[i].predicted, predicted)

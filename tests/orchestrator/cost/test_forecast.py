@@ -34,7 +34,7 @@ def packs(one: Spec) -> list[PackPlan]:
 
 
 def seconds(one: Spec, plan: PackPlan) -> float:
-    found = pack_work(one, plan.kind, len(plan.trials), SIZES[plan.study.task], plan.study.task)
+    found = pack_work(one, plan.kind, len(plan.trials), SIZES[plan.study.task], plan.study)
     return COST[plan.study.method] * operations(one, plan.study, found)
 
 
