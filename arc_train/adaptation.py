@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from arc_train.adapting import Adapting
 from arc_train.dropout import SeededDropout
-from arc_train.errors import NotFoldable
+from arc_train.errors import InputError, NotFoldable
 from arc_train.methods import METHODS
 from arc_train.structure import before_last_block, call_layers, entrances, from_last_block
 from arc_train.trained import HEAD_BIAS, HEAD_WEIGHT, Trained, state_of
@@ -189,7 +189,7 @@ def load_adapter(model: Adapted, state: Mapping[str, Tensor]) -> None:
     """Put an adapter back, in place.
 
     Raises:
-        ValueError: names every tensor that is missing, unknown or of another shape.
+        InputError: names every tensor that is missing, unknown or of another shape.
     """
     own = state_of(model.trained)
     faults = [f"missing {name}" for name in own if name not in state]
@@ -200,7 +200,7 @@ def load_adapter(model: Adapted, state: Mapping[str, Tensor]) -> None:
         if name in state and state[name].shape != p.shape
     ]
     if faults:
-        raise ValueError("adapter doesn't fit the model: " + "; ".join(faults))
+        raise InputError("adapter doesn't fit the model: " + "; ".join(faults))
     for name, tensor in own.items():
         tensor.copy_(state[name])
 

@@ -114,10 +114,7 @@ def _write_folded(
     before = set(model.state_dict())
     hyper: dict[str, Any] = {k: v for k, v in final.config.items() if k not in OPTIMISER}
     adapted = adapt(model, final.method, classes, **hyper).eval()
-    try:
-        load_adapter(adapted, adapter)
-    except ValueError as error:
-        raise InputError(f"{final.id}: {error}") from error
+    load_adapter(adapted, adapter)
     try:
         plain = fold(adapted)
     except NotFoldable as error:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arc_train.hyperparameters.space import Config
-from arc_train.methods import METHODS
 from orchestrator import contents
 from orchestrator.plan import budget
 from orchestrator.search.selection import Candidate, metered_alike, select
@@ -116,6 +115,9 @@ def _study(spec: Spec | None, study: Study, own: list[Result]) -> StudyStatus:
 
 
 def _budget(spec: Spec | None, study: Study) -> int | None:
-    if spec is None or study.method not in METHODS:  # a method of one's own that isn't here
+    if spec is None:
         return None
-    return budget(spec, study)
+    try:
+        return budget(spec, study)
+    except (LookupError, ValueError):  # a method that isn't here, or a space of another version
+        return None

@@ -9,6 +9,7 @@ from orchestrator import leaderboard
 from orchestrator.commands.run import exit_code
 from orchestrator.contents import Contents
 from orchestrator.spec import Spec, resolve
+from orchestrator.store.folder import SweepFolder
 from orchestrator.store.result import Result
 from orchestrator.sweep import Ended
 from tests.results import final, result
@@ -26,8 +27,17 @@ def spec(mode: str = "auto") -> Spec:
 
 
 def ended(results: list[Result], **more: Any) -> Ended:
-    board = leaderboard.board_of(Contents("x", spec(), {r.id: r for r in results}))
-    plain = {"statuses": {}, "trained": 1, "interrupted": False, "problem": None, "unsent": None}
+    board = leaderboard.board_of(
+        SweepFolder("x"), Contents("x", spec(), {r.id: r for r in results})
+    )
+    plain = {
+        "statuses": {},
+        "trained": 1,
+        "complete": True,
+        "interrupted": False,
+        "problem": None,
+        "unsent": None,
+    }
     return Ended(Path("x"), board, **{**plain, **more})
 
 
@@ -35,7 +45,7 @@ def ended(results: list[Result], **more: Any) -> Ended:
     ("results", "more", "mode", "code", "says"),
     [
         (WON, {}, "auto", 0, ""),
-        (WON, {"statuses": {"done": 2, "failed": 1}}, "auto", 1, ""),
+        (WON, {"complete": False}, "auto", 1, "the sweep is not complete"),
         (DIVERGED, {}, "auto", 1, "no winner in arc_pico/linear/demo/digits (2 diverged)"),
         (DIVERGED, {"interrupted": True}, "auto", 130, "the same command goes on"),
         (WON, {"problem": "the cluster has ended"}, "auto", 2, "the cluster has ended"),
