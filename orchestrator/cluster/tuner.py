@@ -142,8 +142,11 @@ class _RoutedSearcher(_Unsaved, Searcher):
 
     @property
     def ran(self) -> set[str]:
-        """The packs that a worker has and that have not ended, as Tune's trials."""
-        return self._live & self.begun
+        """What a worker's death took along, as Tune's trials: the packs that workers have.
+
+        Where none has one yet, those that wait: their workers died while they started.
+        """
+        return self._live & self.begun or set(self._live)
 
     @contextlib.contextmanager
     def keep_faults(self) -> Iterator[None]:
@@ -248,10 +251,16 @@ def _error_of(trial: Any) -> BaseException | None:
     """Why a trial failed, if anyone knows.
 
     Tune leaves the error in a folder of the driver and copies it some time later to where
-    `Trial.get_pickled_error` looks for it.
+    `Trial.get_pickled_error` looks for it. Of what is neither a task's error nor an actor's (as
+    a worker killed for memory) there is but the text, below a line with the time.
     """
     path = trial.pickled_error_file
+    if path is not None and Path(path).exists():
+        error: BaseException = pickle.loads(Path(path).read_bytes())
+        return error
+    path = trial.error_file
     if path is None or not Path(path).exists():
         return None
-    error: BaseException = pickle.loads(Path(path).read_bytes())
-    return error
+    _, _, last = Path(path).read_text().rpartition("Failure # ")
+    _, _, reason = last.partition("\n")
+    return RuntimeError(" ".join(reason.split())[:500]) if reason.strip() else None
