@@ -18,6 +18,18 @@ from orchestrator.store.result import Study, TrialInfo
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a study's trials are made from: fingerprints of the weights and of the images.
+
+    source: of a method that is the user's own.
+    """
+
+    weights: str
+    images: str
+    source: Source | None = None
+
+
+@dataclass(frozen=True)
 class Identity:
     """What the trials are made from: fingerprints by backbone name and by task.
 
@@ -27,6 +39,12 @@ class Identity:
     backbones: Mapping[str, str]
     tasks: Mapping[str, str]
     methods: Mapping[str, Source] = field(default_factory=dict)
+
+    def origin(self, study: Study) -> Origin:
+        """Of one study."""
+        return Origin(
+            self.backbones[study.backbone], self.tasks[study.task], self.methods.get(study.method)
+        )
 
 
 def studies(spec: Spec) -> list[Study]:
@@ -138,7 +156,7 @@ def trial_id(
     spec: Spec, study: Study, identity: Identity, kind: PackKind, config: Config, seed: int
 ) -> str:
     """16 hex digits of everything that determines the trial's result."""
-    halving = spec.search.halving
+    halving, origin = spec.search.halving, identity.origin(study)
     determined_by: dict[str, Any] = {
         "kind": kind,
         "study": asdict(study),
@@ -151,14 +169,14 @@ def trial_id(
         "halving": halving.model_dump() if kind == "search" and halving else None,
         "final_on": spec.protocol.final_on if kind == "final" else None,
         "normalise": spec.data.normalise,
-        "backbone": identity.backbones[study.backbone],
-        "data": identity.tasks[study.task],
+        "backbone": origin.weights,
+        "data": origin.images,
     }
     if (task := spec.catalog[study.task]).location is not None:
         # Of the catalogue's tasks the name says these.
         determined_by["task"] = [task.metric, task.resize, task.augment]
-    if source := identity.methods.get(study.method):
-        determined_by["method"] = source.digest
+    if origin.source:
+        determined_by["method"] = origin.source.digest
     if kind != "final" and task.limit is not None:
         determined_by["limit"] = task.limit
     if kind == "final" and spec.protocol.leak_meter:

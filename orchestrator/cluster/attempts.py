@@ -6,9 +6,8 @@ It outlives a Tuner: where one breaks, the next goes on with the same counts.
 from collections import Counter
 from dataclasses import asdict
 
-from arc_train.methods.own import Source
 from orchestrator.cluster.provenance import code_of, package_versions
-from orchestrator.plan import Identity
+from orchestrator.plan import Identity, Origin
 from orchestrator.search.studies import SweepSearch
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan, Trial
@@ -37,19 +36,16 @@ class Attempts:
         if self._failures[plan.id] <= self._max_failures:
             self._search.again(plan)
             return [], note
-        fingerprint = self._identity.tasks[plan.study.task]
-        source = self._identity.methods.get(plan.study.method)
+        origin = self._identity.origin(plan.study)
         missing = [trial for trial in plan.trials if self._folder.result(trial.id) is None]
-        results = [_failed(plan, trial, fingerprint, source, note) for trial in missing]
+        results = [_failed(plan, trial, origin, note) for trial in missing]
         for result in results:
             self._folder.write_result(result)
         self._search.ended(plan)
         return results, note
 
 
-def _failed(
-    plan: PackPlan, trial: Trial, fingerprint: str, source: Source | None, error: str
-) -> Result:
+def _failed(plan: PackPlan, trial: Trial, origin: Origin, error: str) -> Result:
     """What the driver writes for a trial whose pack could not be run."""
     return Result(
         **asdict(plan.info(trial)),
@@ -63,8 +59,8 @@ def _failed(
         adapter_params=None,
         curve=(),
         seconds=0.0,
-        data=DataInfo(variant=None, fingerprint=fingerprint),
-        code=code_of(source),
+        data=DataInfo(variant=None, fingerprint=origin.images),
+        code=code_of(origin.source),
         packages=package_versions(),
         device=None,
     )

@@ -173,8 +173,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
             "pack": pack_text(plan),
             "spec": self._spec,
             "folder": self._folder.place,
-            "fingerprint": self._identity.tasks[plan.study.task],
-            "source": self._identity.methods.get(plan.study.method),
+            "origin": self._identity.origin(plan.study),
         }
 
     def on_trial_complete(

@@ -21,7 +21,6 @@ from arc_train.errors import InputError
 from arc_train.feed import Images
 from arc_train.memory import take_share
 from arc_train.methods import own
-from arc_train.methods.own import Source
 from arc_train.outcome import Outcome
 from arc_train.pack import Member
 from arc_train.recipe import Recipe
@@ -29,10 +28,10 @@ from arc_train.tasks import cache
 from arc_train.tasks.progress import Lines
 from arc_train.tasks.views import Split, final_data, search_data
 from arc_train.training import PackRun
-from orchestrator.cluster.frozen import frozen, weights
+from orchestrator.cluster.frozen import frozen
 from orchestrator.cluster.provenance import code_of, data_info, device_name, package_versions
 from orchestrator.cluster.report import PackReport
-from orchestrator.plan import halving
+from orchestrator.plan import Origin, halving
 from orchestrator.spec import Spec
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder
@@ -82,8 +81,7 @@ class PackWorker(tune.Trainable):
             spec,
             pack_of(config["pack"]),
             _folder(config["folder"]),
-            config["fingerprint"],
-            config["source"],
+            config["origin"],
         )
 
 
@@ -97,30 +95,23 @@ def _folder(place: str) -> SweepFolder:
 class RunningPack:
     """A pack on this process: its training, its checkpoint and its result files."""
 
-    def __init__(
-        self,
-        spec: Spec,
-        plan: PackPlan,
-        folder: SweepFolder,
-        fingerprint: str,
-        source: Source | None = None,
-    ) -> None:
+    def __init__(self, spec: Spec, plan: PackPlan, folder: SweepFolder, origin: Origin) -> None:
         self.spec, self.plan, self.folder = spec, plan, folder
         self._began = time.monotonic()
-        if source:
-            own.require(plan.study.method, source)
-        self._code = code_of(source)
+        if origin.source:
+            own.require(plan.study.method, origin.source)
+        self._code = code_of(origin.source)
         self._test: Callable[[], Split] | None = None
         self._tested: dict[str, list[MeterRow]] = {trial.id: [] for trial in plan.trials}
         self._notes: list[str] = []
-        self.run = self._build(fingerprint)
+        self.run = self._build(origin)
         self._reported = 0  # epochs
         self._saved_at, self._save_cost = time.monotonic(), 0.0
         if why := self._continue():
             self._notes.append(f"pack {plan.id} starts anew: {why}")
 
-    def _build(self, fingerprint: str) -> PackRun:
-        """The pack's training before its first epoch, from this node's images.
+    def _build(self, origin: Origin) -> PackRun:
+        """The pack's training before its first epoch, from this node's weights and images.
 
         Raises:
             InputError: they aren't those of the driver.
@@ -129,7 +120,7 @@ class RunningPack:
         backbone = spec.backbone(study.backbone)
         device = device_of(spec.gpus)
         take_share(spec.gpus)
-        model = frozen(backbone, device)
+        model, weights = frozen(backbone, origin.weights, device)
         entry = cache.prepare(
             spec.catalog[study.task],
             spec.data_root,
@@ -139,13 +130,13 @@ class RunningPack:
             spec.draw,
             self._notes.append,
         )
-        if entry.fingerprint != fingerprint:
+        if entry.fingerprint != origin.images:
             raise InputError(
                 f"{study.task}: this node's images differ from those of the driver "
-                f"(fingerprint {entry.fingerprint}, not {fingerprint})"
+                f"(fingerprint {entry.fingerprint}, not {origin.images})"
             )
         mean, std = backbones.statistics(backbone, model, spec.data.normalise)
-        self._weights = WeightsInfo(**asdict(weights(backbone)), mean=mean, std=std)
+        self._weights = WeightsInfo(**asdict(weights), mean=mean, std=std)
         # A search keeps no hold of the entry, and no other way to the test images.
         if plan.kind != "final":
             search = search_data(entry, spec.seed)

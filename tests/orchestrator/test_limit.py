@@ -67,7 +67,7 @@ def run(one: Spec) -> dict[str, Any]:
     identity = sweep.prepare(one, QUIET)
     search, found = SweepSearch(one, identity, sweeps), {}
     while plan := search.next():
-        pack = RunningPack(one, plan, sweeps, identity.tasks["insects"])
+        pack = RunningPack(one, plan, sweeps, identity.origin(plan.study))
         found[plan.kind] = {"images": pack.run.train_images, "ids": {t.id for t in plan.trials}}
         assert pack.advance(float("inf")).done
         search.ended(plan)

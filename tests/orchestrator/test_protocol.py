@@ -84,7 +84,7 @@ class Sweep:
         self.identity = prepare(self.spec, Progress(Console(quiet=True)))
 
     def start(self, plan: PackPlan) -> RunningPack:
-        return RunningPack(self.spec, plan, self.folder, self.identity.tasks[TASK])
+        return RunningPack(self.spec, plan, self.folder, self.identity.origin(plan.study))
 
     def run(self) -> int:
         """Run what is missing; returns how many packs that took."""

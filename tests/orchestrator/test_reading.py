@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from arc_train import InputError
 from orchestrator import sweep
 from orchestrator.cli import main
 from orchestrator.cluster.worker import RunningPack
@@ -171,9 +173,23 @@ def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def train(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
     search = SweepSearch(spec, identity, folder)
     while plan := search.next():
-        pack = RunningPack(spec, plan, folder, identity.tasks[plan.study.task])
+        pack = RunningPack(spec, plan, folder, identity.origin(plan.study))
         assert pack.advance(float("inf")).done
         search.ended(plan)
+
+
+def test_a_node_with_other_weights_than_the_driver_refuses_the_pack(
+    tmp_path: Path, moved: Path
+) -> None:
+    spec = load("sweep.yaml")
+    identity = sweep.prepare(spec, Progress(Console(quiet=True)))
+    folder = SweepFolder(str(tmp_path / "elsewhere"))
+    folder.create()
+    plan = SweepSearch(spec, identity, folder).next()
+    assert plan is not None
+    origin = replace(identity.origin(plan.study), weights="0123456789abcdef")
+    with pytest.raises(InputError, match="'mine': this node's weights differ from those of the dr"):
+        RunningPack(spec, plan, folder, origin)
 
 
 def test_a_sweep_moved_with_its_weights_goes_on_and_other_weights_are_refused(
