@@ -153,6 +153,27 @@ def test_a_pack_that_can_not_start_says_why_on_a_new_worker_and_on_a_used_one(
     assert "died" not in said
 
 
+def test_workers_killed_for_memory_are_dead_workers_like_any_other(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's monitor kills for real: less memory is allowed than is in use already."""
+    sweep.write({**sweep.spec, "tasks": ["demo/digits"], "methods": ["linear"]})
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_memory_usage_threshold", "0.01")
+        patch.setenv("RAY_memory_monitor_refresh_ms", "100")
+        process = sweep.start("--set", "resources.max_failures=1")
+        _, err = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    results = sweep.results().values()
+    assert {result["status"] for result in results} == {"failed"}
+    assert all("memory" in result["note"] for result in results)
+    assert sweep.run()[0] == 0
+    statuses = Counter(result["status"] for result in sweep.results().values())
+    assert statuses["failed"] == 0
+    assert sum(statuses.values()) == 3 + 2
+
+
 def test_two_drivers_never_work_in_one_folder(sweep: Sweep, gate: Gate) -> None:
     process = sweep.start(gate=gate)
     until_written(sweep, 1, gate, process)
