@@ -29,7 +29,11 @@ def run(options: argparse.Namespace) -> int:
     found = counts()
     if options.json:
         methods = {
-            name: {**asdict(recommended(name)), "options": dict(method.options)}
+            name: {
+                **asdict(recommended(name)),
+                "family": method.family,
+                "options": dict(method.options),
+            }
             for name, method in METHODS.items()
         }
         print(json.dumps({"methods": methods, "counts": [asdict(count) for count in found]}))
@@ -53,6 +57,7 @@ def _space_table() -> "Table":
 
     table = Table(title="recommended search spaces", box=None, title_justify="left")
     table.add_column("method", no_wrap=True)
+    table.add_column("family")
     table.add_column("space; variants that a sweep may fix")
     table.add_column("tried first")
     for name, method in METHODS.items():
@@ -62,6 +67,7 @@ def _space_table() -> "Table":
         )
         table.add_row(
             name,
+            method.family,
             f"{searched}; {variants}" if variants else searched,
             format_config(recommended(name).first),
         )
