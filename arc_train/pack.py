@@ -33,6 +33,11 @@ MULTIPLE = 8
 T = TypeVar("T")
 
 
+def of_the_method(config: Mapping[str, float | str]) -> dict[str, float | str]:
+    """The hyperparameters of a configuration that the method takes."""
+    return {name: value for name, value in config.items() if name not in OPTIMISER}
+
+
 @dataclass(frozen=True)
 class Member:
     """One trial of a pack: its configuration and the seed of its initialisation and dropout."""
@@ -83,7 +88,7 @@ class Pack:
 
     @staticmethod
     def _alone(backbone: nn.Module, method: str, num_classes: int, member: Member) -> Adapted:
-        hyper = {k: v for k, v in member.config.items() if k not in OPTIMISER}
+        hyper = of_the_method(member.config)
         draws = torch.Generator().manual_seed(Pack.init_seed(member))
         return adapt(backbone, method, num_classes, generator=draws, **hyper)
 
@@ -141,9 +146,8 @@ class Pack:
         assert self.method.solve is not None
         for i, member in enumerate(self.members):
             views = self.layout.views(self.rows[i : i + 1])
-            for name, value in self.method.solve(
-                features, labels, classes, **member.config
-            ).items():
+            solved = self.method.solve(features, labels, classes, **of_the_method(member.config))
+            for name, value in solved.items():
                 views[name][0].copy_(value)
 
     def trainable_params(self, index: int) -> tuple[int, int]:

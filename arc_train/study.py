@@ -18,7 +18,7 @@ from arc_train.feed import Images
 from arc_train.hyperparameters.recommended import space_of
 from arc_train.hyperparameters.space import Config, Space, nearest_config
 from arc_train.methods import METHODS, recommended
-from arc_train.pack import OPTIMISER, Member
+from arc_train.pack import Member, of_the_method
 from arc_train.packing import most_trials
 from arc_train.precision import compute_type, set_precision
 from arc_train.recipe import Halving, Recipe
@@ -140,7 +140,7 @@ class Study:
 
     def adapted(self, config: Config, state: Mapping[str, Tensor] | None = None) -> Adapted:
         """The user's model, adapted; state: the trained tensors of a trial."""
-        hyper = {name: value for name, value in config.items() if name not in OPTIMISER}
+        hyper = of_the_method(config)
         draws = torch.Generator().manual_seed(0)
         module = adapt(self.model, self.method, self.classes, generator=draws, **hyper).eval()
         if state is not None:

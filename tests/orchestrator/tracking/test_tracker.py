@@ -163,7 +163,7 @@ from pathlib import Path
 from orchestrator.store.result import read_result
 from orchestrator.tracking import tracker
 tracker.PATIENCE, tracker.LONGEST = 1, 1
-stuck = tracker.Tracker(Path(sys.argv[1]), "sweep", "offline", None, None)
+stuck = tracker.Tracker(Path(sys.argv[1]), "sweep", "offline", None, None, {})
 stuck.log(read_result(Path(sys.argv[2])))
 stuck.close()
 print(stuck.problem)
