@@ -156,6 +156,26 @@ def adapt(
     return Adapted(inner, method, parts, neck, head, names).to(device)
 
 
+def try_adapt(backbone: nn.Module, name: str, method: str, **setting: Any) -> Adapted:
+    """Adapt a backbone to two classes, to see whether and how a method does it.
+
+    name: the backbone's, for messages.
+
+    Raises:
+        InputError: the method can't; of a user's own method whatever it raises.
+    """
+    try:
+        return adapt(backbone, method, 2, **setting)
+    except Exception as error:
+        own = "." in method
+        if not own and not isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())
+        if not isinstance(error, InputError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise InputError(f"method {method!r} can't adapt backbone {name!r}: {reason}") from error
+
+
 class _Widen:
     """A forward hook that widens what it gets: the first block sees a batch for each trial."""
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_train import adapt, backbones
+from arc_train import backbones
+from arc_train.adaptation import try_adapt
 from arc_train.errors import InputError
 from arc_train.methods import METHODS, own
 from arc_train.tasks import cache
@@ -256,15 +257,6 @@ def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
 
 def _check_methods(spec: Spec, name: str, model: Any) -> None:
     for method in spec.methods:
-        try:
-            options = METHODS[method].options.keys() & spec.search.space.get(method, {}).keys()
-            adapt(model, method, 2, **{name: spec.search.space[method][name] for name in options})
-        except Exception as error:
-            if method in METHODS and not isinstance(error, InputError):
-                raise
-            reason = " ".join(str(error).split())
-            if not isinstance(error, InputError):  # of the user's own code
-                reason = f"{type(error).__name__}: {reason}"
-            raise InputError(
-                f"method {method!r} can't adapt backbone {name!r}: {reason}"
-            ) from error
+        options = METHODS[method].options.keys() & spec.search.space.get(method, {}).keys()
+        setting = {option: spec.search.space[method][option] for option in options}
+        try_adapt(model, name, method, **setting)

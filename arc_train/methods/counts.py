@@ -43,7 +43,7 @@ def counts() -> list[Count]:
         backbone = outline(Backbone(entry["backbone"], entry["model"], "random"))
         for method in METHODS:
             setting = table["at"].get(method, {})
-            adapter, width = _count(backbone, method, setting)
+            adapter, width = _count(backbone, entry["backbone"], method, setting)
             heads = {
                 name: (width + 1) * classes / tasks
                 for name, (tasks, classes) in table["classes"].items()
@@ -77,7 +77,7 @@ def trained(backbone: Backbone, method: str) -> int:
     """
     from arc_train.backbones import outline
 
-    return _count(outline(backbone), method, {})[0]
+    return _count(outline(backbone), backbone.name, method, {})[0]
 
 
 @cache
@@ -87,14 +87,14 @@ def published() -> dict[str, Any]:
     return table
 
 
-def _count(backbone: Any, method: str, setting: dict[str, Any]) -> tuple[int, int]:
+def _count(backbone: Any, name: str, method: str, setting: dict[str, Any]) -> tuple[int, int]:
     """(trained parameters without the head, width of the features)."""
     import torch
 
-    from arc_train.adaptation import adapt, trainable
+    from arc_train.adaptation import trainable, try_adapt
 
     with torch.device("meta"):
-        model = adapt(backbone, method, 2, **setting)
+        model = try_adapt(backbone, name, method, **setting)
     sizes = {name: p.numel() for name, p in trainable(model).items()}
     head = sizes.pop("head.weight") + sizes.pop("head.bias")
     return sum(sizes.values()), head // 2 - 1

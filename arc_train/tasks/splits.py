@@ -101,7 +101,8 @@ def classes_of(
     for i, number in enumerate(numbers):
         if not number.is_integer() or abs(number) >= 2**53:
             raise InputError(
-                f"{places(i)}: the label {labels[i]} is no class: expected names or whole numbers"
+                f"{places(i)}: the label {labels[i][:40]} is no class: expected names or whole "
+                "numbers"
             )
     whole, classes = np.unique(np.array(numbers, dtype=np.int64), return_inverse=True)
     return tuple(map(str, whole.tolist())), classes.astype(np.int64)
