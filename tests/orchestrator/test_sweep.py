@@ -1,6 +1,7 @@
 """Whole sweeps by the command line: real Ray, real images, real W&B files."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -199,25 +200,35 @@ def test_bad_input_is_no_traceback_of_the_process(sweep: Sweep) -> None:
     assert err.startswith("arc-sweep: unknown method 'ark'")
 
 
+def run_apart(sweep: Sweep, *more: str, **environment: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of the command in a process of its own: Ray keeps what it saw."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "run", str(sweep.file), *more],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
 def test_a_gpu_that_torch_cannot_use_is_refused_and_without_one_a_line_says_so(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+    sweep: Sweep,
 ) -> None:
     from tests.small_cluster import small_cluster
 
     automatic = {key: value for key, value in sweep.spec.items() if key != "resources"}
     sweep.write({**automatic, "tasks": ["demo/digits"], "methods": ["linear"]})
     with small_cluster(1, gpus=1) as cluster:
-        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-        code, out, err = sweep.run()
+        code, out, err = run_apart(sweep, RAY_ADDRESS=cluster.address)
         assert (code, len(err.splitlines())) == (2, 1), err
         assert err.startswith("arc-sweep: torch can't use the GPU of this machine: ")
         assert "resources.gpu: 0" in err
         assert "%" not in out, "nothing was trained"
-        code, out, err = sweep.run("--set", "resources.gpu=0")
+        code, out, err = run_apart(sweep, "--set", "resources.gpu=0", RAY_ADDRESS=cluster.address)
         assert code == 0, err
-    monkeypatch.setenv("RAY_ADDRESS", "local")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    code, out, err = sweep.run("--set", "finals.seeds=[0, 1, 2]")
+    code, out, err = run_apart(
+        sweep, "--set", "finals.seeds=[0, 1, 2]", RAY_ADDRESS="local", CUDA_VISIBLE_DEVICES=""
+    )
     assert code == 0, err
     assert "no GPU (CUDA_VISIBLE_DEVICES hides it): packs train on CPUs" in out
     assert "gpu: auto" in (sweep.folder / "spec.yaml").read_text()
