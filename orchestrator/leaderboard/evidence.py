@@ -43,7 +43,9 @@ def _by_task(
     images: dict[str, object] = {}
     for study, results in finals.items():
         kept = [predictions[result.id].right for result in results if result.id in predictions]
-        if len(kept) < seeds or results[0].data.metric not in (None, "accuracy"):
+        if not kept or not seeds <= len(kept) == len(results):
+            continue
+        if results[0].data.metric not in (None, "accuracy"):
             continue
         shown = {
             (result.data.fingerprint, right.size)

@@ -58,9 +58,8 @@ class Pair:
     """Two methods on one backbone: the first one's accuracy minus the second's, in points.
 
     scope: `task`, a mean's name, or `tasks like these`; task: None but for the first. ci95: of the
-    difference.
-    probability: that the first is better. p: two-sided, of no difference; p_corrected: by Holm,
-    over the pairs of this backbone, scope and task. test: how p was found.
+    difference. probability: that the first is better. p: two-sided, of no difference; p_corrected:
+    by Holm, over the pairs of this backbone, scope and task. test: how p was found.
     """
 
     backbone: str

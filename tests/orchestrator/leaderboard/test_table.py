@@ -392,3 +392,8 @@ def test_finals_on_other_images_are_not_compared() -> None:
     del kept[next(r.id for r in results if r.kind == "final")]
     pairs = board(results, **settings, predictions=kept).pairs
     assert {pair.task for pair in pairs} == {"vtab/dmlab", None}
+
+
+def test_without_finals_nothing_is_compared() -> None:
+    results, settings = methods({"top": [[], []], "near": [[], []]})
+    assert not board(results, **settings, seeds=()).pairs
