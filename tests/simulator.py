@@ -29,7 +29,7 @@ from orchestrator.cluster import tuner
 from orchestrator.cluster.attempts import Attempts
 from orchestrator.cluster.worker import RunningPack
 from orchestrator.leaderboard.board import plain_board
-from orchestrator.plan import Identity, halving
+from orchestrator.plan import Identity, Origin, halving
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
@@ -161,9 +161,9 @@ class InventedPack(RunningPack):
 
     draws: random.Random
 
-    def _build(self, fingerprint: str) -> Any:
+    def _build(self, origin: Origin) -> Any:
         plan = self.plan
-        self._data = DataInfo(variant=None, fingerprint=fingerprint)
+        self._data = DataInfo(variant=None, fingerprint=origin.images)
         self._metric = "accuracy"
         self._weights = WeightsInfo(
             source="invented", revision=None, sha256=None, mean=(0.5,), std=(0.5,)
@@ -295,7 +295,7 @@ class World:
         pack = self.running[plan.id]
         if pack is None:
             InventedPack.draws = self.draws
-            pack = InventedPack(self.spec, plan, folder, "d")
+            pack = InventedPack(self.spec, plan, folder, IDENTITY.origin(plan.study))
             self.running[plan.id] = pack
         return pack.advance(0)
 
