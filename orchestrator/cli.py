@@ -43,6 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"arc-sweep: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"arc-sweep: {error.filename}: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
     return code
 
 

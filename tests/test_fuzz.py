@@ -25,7 +25,9 @@ from rich.console import Console
 from safetensors.torch import save
 
 from arc_train import adapt, adapter_state, checkpoints, load_adapter
+from arc_train.digest import Damaged, stamp
 from arc_train.errors import InputError
+from arc_train.predictions import Predictions
 from arc_train.tasks.catalog import catalog
 from arc_train.tasks.entries import read_list
 from arc_train.tasks.sources import open_source
@@ -73,6 +75,8 @@ TABLE = "task,method,rank,lr,wd,other,val_loss,val_accuracy\n" + "".join(
     for rank in (2, 4)
     for lr in (0.01, 0.001)
 )
+WEIGHTS = bytes(range(256)) * 4
+ANSWERS = Predictions.of(torch.eye(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), most_bytes=1000)
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,22 @@ def checkpoint(path: Path) -> None:
     checkpoints.load(timm.create_model("vit_tiny_patch16_224", **SHAPE), path)
 
 
+def pack_checkpoint(path: Path) -> None:
+    folder = SweepFolder(path.parent)
+    folder.packs.mkdir(exist_ok=True)
+    shutil.copy(path, folder.packs / "x.ckpt")
+    with contextlib.suppress(Damaged):
+        assert folder.load_checkpoint("x") == WEIGHTS
+
+
+def predictions(path: Path) -> None:
+    folder = SweepFolder(path.parent)
+    folder.predictions.mkdir(exist_ok=True)
+    shutil.copy(path, folder.predictions / "x.npz")
+    found = folder.predictions_of("x")
+    assert found is None or found.to_bytes() == ANSWERS.to_bytes()
+
+
 def adapter(path: Path) -> None:
     from orchestrator.export import read_adapter
 
@@ -217,6 +237,8 @@ KINDS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], None]]] = {
         lambda: save(timm.create_model("vit_tiny_patch16_224", **SHAPE).state_dict()),
         checkpoint,
     ),
+    "pack checkpoint": ("x.ckpt", lambda: stamp(WEIGHTS), pack_checkpoint),
+    "predictions": ("x.npz", ANSWERS.to_bytes, predictions),
     "adapter": ("x.safetensors", lambda: save(adapter_state(adapted())), adapter),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ is taken for another. Files from before there were versions are of version 1.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -80,8 +81,15 @@ def read(adapter: TypeAdapter[T], path: Path, what: str) -> T:
 
 def read_each(folder: Path, read: Callable[[Path], N]) -> tuple[list[N], list[Unreadable]]:
     """What the JSON files of a folder hold, in a fixed order, and what is wrong with others."""
-    values, unreadable = [], []
-    for path in sorted(folder.glob("*.json")):
+    values: list[N] = []
+    unreadable: list[Unreadable] = []
+    try:
+        paths = sorted(folder / name for name in os.listdir(folder) if name.endswith(".json"))
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:  # a glob would find nothing
+        return [], [Unreadable(f"can't read {folder}: {error.strerror}")]
+    for path in paths:
         try:
             values.append(read(path))
         except Unreadable as error:

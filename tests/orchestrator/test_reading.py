@@ -26,6 +26,7 @@ from orchestrator.spec import Spec, dump, load
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.result import result_text
 from tests.results import result
+from tests.rights import reachable_folder, restricted
 
 KEPT = Path(__file__).parents[1] / "assets" / "sweep-version-1"
 TRIAL = "148a5afa857ee804"
@@ -37,6 +38,21 @@ codes = [main([command, sys.argv[1]]) for command in ("leaderboard", "status")]
 heavy = [name for name in ("torch", "ray", "wandb", "timm") if name in sys.modules]
 print(codes, heavy)
 """
+
+
+@pytest.mark.parametrize("command", ["leaderboard", "status"])
+def test_results_that_this_user_may_not_read_are_not_taken_for_none(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with reachable_folder() as path:
+        folder = Path(shutil.copytree(KEPT, path / KEPT.name))
+        with restricted(folder / "trials", 0o000):
+            assert main([command, str(folder)]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"can't read {folder}/trials: Permission denied" in said
+        with restricted(folder, 0o000):
+            assert main([command, str(folder)]) == 2
+        assert f"arc-sweep: {folder}/spec.yaml: Permission denied" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 """A spec is right and complete, or refused with a message that says where and what to do."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arc_train.errors import InputError
 from arc_train.hyperparameters.space import Choice, nearest_config, random_configs
@@ -203,3 +206,31 @@ def test_the_shipped_sweeps_are_right(path: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("DATA", "VTAB1K", "FGVC", "ARC_SWEEP_STORAGE"):
         monkeypatch.setenv(name, "/somewhere")
     assert load(path).name == path.stem
+
+
+OUTSIDE = [
+    "../x",
+    "..",
+    ".",
+    "a/../../b",
+    "/x",
+    "~",
+    "~root",
+    "a/b",
+    "x\n",
+    "x/",
+    "C:\\x",
+    "-x",
+    "x" * 300,
+]
+
+
+@given(st.sampled_from(OUTSIDE) | st.text(max_size=20))
+def test_a_name_never_leaves_the_storage_folder(name: str) -> None:
+    try:
+        spec = resolve(GOOD | {"name": name, "storage": "/results"}, "x.yaml")
+    except InputError:
+        return
+    folder = Path(os.path.normpath(spec.place))
+    assert folder.parent == Path("/results")
+    assert folder.name.isprintable()

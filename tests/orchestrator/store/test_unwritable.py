@@ -1,4 +1,4 @@
-"""A disk that is full, in the folder's eyes: what is written is whole, or refused by name."""
+"""A full or read-only disk, in the folder's eyes: what is written is whole, or refused by name."""
 
 import contextlib
 import resource
@@ -13,6 +13,7 @@ from orchestrator.spec import resolve
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder, Unwritable
 from tests.results import result
+from tests.rights import reachable_folder, restricted
 
 ACCESS = SplitAccess("2026-01-01T00:00:00Z", "final", "t", "b/m/t", "p", ("x",), 1)
 
@@ -44,6 +45,15 @@ def test_a_result_is_written_whole_or_not_at_all(folder: SweepFolder) -> None:
     assert not list(folder.path.rglob("*.*"))
     folder.write_result(entry)
     assert folder.results() == {entry.id: entry}
+
+
+def test_a_folder_that_became_read_only_is_named() -> None:
+    with reachable_folder() as path:
+        folder = SweepFolder(path)
+        folder.create()
+        with restricted(folder.trials, 0o555), pytest.raises(Unwritable, match=r"write .*denied"):
+            folder.write_result(result())
+        assert not folder.results()
 
 
 def test_an_opening_that_can_not_be_recorded_is_refused_and_costs_no_other(
