@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
 from arc_train.backbone import Backbone
@@ -19,6 +18,7 @@ from orchestrator import contents
 from orchestrator.contents import Contents
 from orchestrator.search.selection import Candidate, finals, select
 from orchestrator.spec import Spec
+from orchestrator.store.adapter import read_adapter
 from orchestrator.store.atomic import write_atomically
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.result import Result, Study, plain_result
@@ -73,21 +73,6 @@ def _study(found: Contents, name: str) -> Study:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise InputError(f"no study {name!r} in this sweep{hint}; it has: {', '.join(known)}")
     return known[name]
-
-
-def read_adapter(path: Path) -> dict[str, Any]:
-    """The tensors of an adapter's file.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    try:
-        tensors: dict[str, Any] = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"there is no adapter {path}: has it been moved?") from None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    return tensors
 
 
 def _final(found: Contents, study: Study, seed: int | None) -> Result:

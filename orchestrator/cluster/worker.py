@@ -34,6 +34,7 @@ from orchestrator.cluster.report import PackReport
 from orchestrator.plan import Origin, halving
 from orchestrator.spec import Spec
 from orchestrator.store.access import SplitAccess
+from orchestrator.store.adapter import adapter_bytes
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan, pack_of
 from orchestrator.store.record import DamagedFile
@@ -254,12 +255,9 @@ class RunningPack:
         return [self._write(outcome) for outcome in outcomes]
 
     def _keep_adapter(self, index: int, trial: str) -> None:
-        from safetensors.torch import save
-
-        metadata = {"format": "arc-sweep 1", **asdict(self.plan.study)}
         tensors = {k: v.contiguous() for k, v in self.run.pack.state(index).items()}
         path = self.folder.adapters / f"{trial}.safetensors"
-        self.folder.write(path, save(tensors, metadata))
+        self.folder.write(path, adapter_bytes(tensors, asdict(self.plan.study)))
 
     def _write(self, outcome: Outcome) -> Result:
         trial = next(t for t in self.plan.trials if t.id == outcome.id)
