@@ -35,6 +35,7 @@ chaos: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	FUZZ_CASES=10000 $(BIN)/pytest tests/test_fuzz.py
+	$(BIN)/python -m tests.guided_fuzz
 
 # Ten thousand sweeps with invented trainings under drawn faults; `make fast` has the first of them.
 simulate: $(VENV)/installed

@@ -1,8 +1,10 @@
 """The command line: its commands, and how errors and interrupts end them."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 from arc_train.errors import InputError
 from orchestrator import __version__
@@ -31,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         leave_on_interrupt()
     try:
+        if "_ARGCOMPLETE" in os.environ:
+            _complete()
         options = _parser(words).parse_args(words)
         if arguments is None:
             catch_interrupts()
@@ -49,6 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"arc-sweep: {error.filename}: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
     return code
+
+
+def _complete() -> NoReturn:
+    """Tell a shell how its line may go on, and exit; in the protocol of argcomplete."""
+    import argcomplete
+
+    argcomplete.autocomplete(_parser(os.environ.get("COMP_LINE", "").split()))
+    sys.exit(BAD_INPUT)
 
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:

@@ -64,6 +64,11 @@ class SweepStatus:
     packs_begun: tuple[PackStatus, ...]
     unreadable: tuple[str, ...] = ()
 
+    @property
+    def ended(self) -> bool:
+        """Whether all studies are complete and no driver is at work."""
+        return self.complete == len(self.studies) and not self.running
+
 
 def status(path: str) -> SweepStatus:
     """The state of a sweep's folder. Changes nothing in it.

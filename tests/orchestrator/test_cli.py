@@ -1,6 +1,7 @@
 """The commands that only look: what they print, and how they end."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,28 @@ def test_help_imports_nothing_heavy() -> None:
     for name, summary in COMMANDS.items():
         assert f"usage: arc-sweep {name} [-h]" in printed
         assert f"{name} {summary}" in printed
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("arc-sweep lea", ["leaderboard "]),
+        ("arc-sweep plan --meas", ["--measured "]),
+        ("arc-sweep status --w", ["--watch "]),
+    ],
+)
+def test_a_shell_is_told_how_a_line_may_go_on(line: str, words: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "words"
+    asked = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(out),
+        "_ARGCOMPLETE_IFS": "\n",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    command = [sys.executable, "-m", "orchestrator.cli"]
+    subprocess.run(command, env=os.environ | asked, check=True)
+    assert out.read_text().split("\n") == words
 
 
 # The command, with a signal as it begins to import a module.

@@ -55,6 +55,19 @@ def test_results_that_this_user_may_not_read_are_not_taken_for_none(
         assert f"arc-sweep: {folder}/spec.yaml: Permission denied" in capsys.readouterr().err
 
 
+def test_a_watched_sweep_is_shown_again_when_it_went_on(folder: Path, tmp_path: Path) -> None:
+    trial = folder / "trials" / f"{TRIAL}.json"
+    trial.rename(tmp_path / "later.json")
+    command = [sys.executable, "-m", "orchestrator.cli", "status", str(folder), "--watch", "0.1"]
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout
+        assert json.loads(watching.stdout.readline())["complete"] == 1
+        (tmp_path / "later.json").rename(trial)
+        *_, last = watching.stdout
+    assert json.loads(last)["complete"] == 2
+    assert watching.returncode == 0
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(KEPT, tmp_path / KEPT.name))
