@@ -80,6 +80,19 @@ class MeanBestOnTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Quality:
+    """What the finals' predictions say beside accuracy: means over the n finals that kept them.
+
+    balanced_accuracy, ece: in percent. nll: cross-entropy of the test images in nats.
+    """
+
+    balanced_accuracy: float
+    ece: float
+    nll: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """An accuracy that others printed; difference: ours minus it, in points.
 
@@ -129,6 +142,7 @@ class Row:
     best_on_test: BestOnTest | None = None
     best: bool = False
     ties_with_best: bool | None = None
+    quality: Quality | None = None
 
     @property
     def benchmark(self) -> str:
@@ -211,7 +225,8 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "published": plain_reference(row.published),
         "retuned": plain_reference(row.retuned),
     }
-    for name in ("metric", "class_names"):  # of a user's own task
+    # Of a user's own task; of finals that kept their predictions.
+    for name in ("metric", "class_names", "quality"):
         if not content[name]:
             del content[name]
     return content

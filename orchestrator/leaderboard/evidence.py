@@ -1,10 +1,12 @@
 """The finals' predictions -> which methods can be compared by them, and how they compare."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 
 from arc_train.predictions import Predictions
+from orchestrator.leaderboard.board import Quality
 from orchestrator.leaderboard.means import weights
 from orchestrator.leaderboard.paired import Pair, Right, compare
 from orchestrator.store.result import Result, Study
@@ -33,6 +35,26 @@ def pairs(
         for pair in compare(backbone, _by_task(finals, seeds, predictions), means):
             found[backbone, pair.scope, pair.task, frozenset(pair.methods)] = pair
     return found
+
+
+def quality(finals: Sequence[Result], predictions: Mapping[str, Predictions]) -> Quality | None:
+    """A study's balanced accuracy and calibration, over its finals that kept their predictions."""
+    kept = [predictions[result.id] for result in finals if result.id in predictions]
+    kept = [one for one in kept if one.labels.size and _measurable(one)]
+    if not kept:
+        return None
+    return Quality(
+        balanced_accuracy=fmean(one.balanced_accuracy for one in kept),
+        ece=fmean(one.calibration_error() for one in kept),
+        nll=fmean(float(one.loss.mean(dtype=np.float64)) for one in kept),
+        n=len(kept),
+    )
+
+
+def _measurable(one: Predictions) -> bool:
+    """Whether confidences are probabilities and losses finite; a damaged file's may be neither."""
+    probable = (one.confidence >= 0) & (one.confidence <= 1)
+    return bool(probable.all() and np.isfinite(one.loss).all())
 
 
 def _by_task(

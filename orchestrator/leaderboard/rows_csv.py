@@ -16,6 +16,8 @@ def rows_csv(board: Board) -> str:
         columns += ["metric"]
     if any(row.best_on_test for row in board.rows):
         columns += ["best_on_test", "best_on_test_gap"]
+    if any(row.quality for row in board.rows):
+        columns += ["test_balanced_accuracy", "test_ece", "test_nll", "test_predictions"]
     columns += ["val_accuracy", "val_standard_error", "val_within_one_se", "val_tied_at_top"]
     columns += [*hyper, "trainable_params", "adapter_params", "trials", "seconds"]
     if any(row.published or row.retuned for row in board.rows):
@@ -40,6 +42,9 @@ def _cells(row: Row) -> dict[str, object]:
     cells["best_on_test"] = None
     if metered := row.best_on_test:
         cells |= {"best_on_test": metered.mean, "best_on_test_gap": metered.gap}
+    if kept := row.quality:
+        cells |= {"test_balanced_accuracy": kept.balanced_accuracy, "test_ece": kept.ece}
+        cells |= {"test_nll": kept.nll, "test_predictions": kept.n}
     if row.ties:
         cells |= {f"val_{name}": count for name, count in asdict(row.ties).items()}
     for kind, reference in (("published", row.published), ("retuned", row.retuned)):

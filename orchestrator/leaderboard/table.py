@@ -25,7 +25,7 @@ from orchestrator.leaderboard.board import (
     Spread,
     Ties,
 )
-from orchestrator.leaderboard.evidence import Pairs, pairs
+from orchestrator.leaderboard.evidence import Pairs, pairs, quality
 from orchestrator.leaderboard.means import VTAB_GROUPS, average, averages, groups_of, mean_names
 from orchestrator.leaderboard.paired import TASK
 from orchestrator.leaderboard.references import add_references
@@ -58,8 +58,13 @@ def leaderboard(
         by_study.get(result.study, []).append(result)
     seeds = protocol.seeds
     tested = {study: _tested(found, seeds) for study, found in by_study.items()}
+    predictions = predictions or {}
     rows = [
-        _row(study, groups[study.task], found, tested[study]) for study, found in by_study.items()
+        replace(
+            _row(study, groups[study.task], found, tested[study]),
+            quality=quality(tested[study], predictions),
+        )
+        for study, found in by_study.items()
     ]
     lines = dict.fromkeys((row.backbone, row.method) for row in rows)
     planned = list(dict.fromkeys(row.group for row in rows))
@@ -67,7 +72,7 @@ def leaderboard(
         _mean([row for row in rows if (row.backbone, row.method) == line], planned, len(seeds))
         for line in lines
     ]
-    found = pairs(tested, groups, len(seeds), predictions or {})
+    found = pairs(tested, groups, len(seeds), predictions)
     board = Board(
         sweep,
         protocol,

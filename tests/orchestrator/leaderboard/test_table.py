@@ -21,6 +21,7 @@ from orchestrator.leaderboard.board import (
     Board,
     MeanBestOnTest,
     Protocol,
+    Quality,
     Row,
     Spread,
     plain_board,
@@ -392,6 +393,30 @@ def test_finals_on_other_images_are_not_compared() -> None:
     del kept[next(r.id for r in results if r.kind == "final")]
     pairs = board(results, **settings, predictions=kept).pairs
     assert {pair.task for pair in pairs} == {"vtab/dmlab", None}
+
+
+def test_calibration_and_balanced_accuracy_are_means_over_kept_predictions() -> None:
+    results, settings = methods({"one": [[75.0, 100.0], []]})
+    ids = [result.id for result in results if result.kind == "final"]
+    labels = np.array([0, 0, 0, 1], np.int32)
+    sure, loss = np.full(4, 0.9, np.float32), np.full(4, 2.0, np.float32)
+    first = Predictions(labels, np.zeros(4, np.int32), sure, loss)
+    second = Predictions(labels, labels, sure, np.zeros(4, np.float32))
+    made = board(results, **settings, predictions=dict(zip(ids, (first, second), strict=True)))
+    # 3 of 4 right at a confidence of 0.9, then all 4: off by 15 and by 10 points.
+    assert made.rows[0].quality == Quality(pytest.approx(75), pytest.approx(12.5), 1.0, 2)
+    line, empty = csv.DictReader(io.StringIO(rows_csv(made)))
+    assert empty["test_ece"] == ""
+    assert float(line["test_ece"]) == pytest.approx(12.5)
+    assert line["test_predictions"] == "2"
+
+    damaged = Predictions(labels, labels, sure * np.float32("nan"), loss)
+    kept = dict(zip(ids, (first, damaged), strict=True))
+    made = board(results, **settings, predictions=kept)
+    assert made.rows[0].quality == Quality(50.0, pytest.approx(15), 2.0, 1)
+    without = board(results, **settings)
+    assert "quality" not in plain_board(without)["rows"][0]
+    assert "test_ece" not in rows_csv(without)
 
 
 def test_without_finals_nothing_is_compared() -> None:
