@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from arc_train.methods import METHODS
 from orchestrator.leaderboard.page import page
+from orchestrator.leaderboard.paired import Pair
 from tests.orchestrator.leaderboard.test_page import (
     DEMO,
     EVIL,
@@ -71,7 +73,22 @@ def show(browser: Any, folder: Path, made: Board, **options: Any) -> Opened:
 
 
 def full() -> Board:
-    return board({**VTAB, **FGVC}, [f"method_{i}" for i in range(12)], ["a", "b", "c", "d"])
+    made = board({**VTAB, **FGVC}, [f"method_{i}" for i in range(12)], ["a", "b", "c", "d"])
+    return paired(made)
+
+
+def paired(made: Board) -> Board:
+    """With every pair of methods on each task and over all: told apart above two points."""
+    places = [("task", task) for task in dict.fromkeys(row.task for row in made.rows)]
+    pairs = []
+    for backbone in dict.fromkeys(row.backbone for row in made.rows):
+        methods = list(dict.fromkeys(row.method for row in made.rows))
+        for (scope, task), names in product([*places, ("mean", None)], combinations(methods, 2)):
+            gap = float(methods.index(names[1]) - methods.index(names[0]))
+            p = 0.5 if gap < 2 else 0.0004
+            ends = (gap - 1.5, gap + 1.5)
+            pairs.append(Pair(backbone, scope, task, names, gap, ends, 0.9, p, p, "drawn"))
+    return replace(made, pairs=tuple(pairs))
 
 
 @pytest.mark.parametrize("kind", ["demo", "harmful", "published", "nothing", "large"])
@@ -81,6 +98,7 @@ def test_it_opens_without_fault_request_or_overflow(
 ) -> None:
     name = EVIL if kind == "harmful" else "arc"
     made = metered(board({**DEMO, name: "demo"}, ["linear", name], ["a", name], sweep=name))
+    made = paired(made)
     if kind == "published":
         made = published(backbones=[VIT, SWIN])
     if kind == "nothing":
@@ -108,7 +126,7 @@ new PerformanceObserver((list) => {
 @pytest.mark.parametrize("kind", ["demo", "published", "large"])
 @pytest.mark.parametrize("width", [380, 1600])
 def test_nothing_moves_once_it_is_seen(browser: Any, tmp_path: Path, kind: str, width: int) -> None:
-    made = {"demo": lambda: board(DEMO), "published": published, "large": full}[kind]()
+    made = {"demo": lambda: paired(board(DEMO)), "published": published, "large": full}[kind]()
     path = tmp_path / "page.html"
     path.write_text(page(made, trials(made)), encoding="utf-8")
     tab = browser.new_page(viewport={"width": width, "height": 5000})  # all of it is in view
@@ -125,7 +143,7 @@ def test_nothing_moves_once_it_is_seen(browser: Any, tmp_path: Path, kind: str, 
 def test_axe_finds_no_serious_fault(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    made = published(backbones=[VIT, SWIN])
+    made = paired(published(backbones=[VIT, SWIN]))
     size = {"width": width, "height": 900}
     opened = show(browser, tmp_path, made, color_scheme=scheme, viewport=size)
     found = Axe().run(opened.tab).response["violations"]
@@ -183,6 +201,23 @@ def test_pointing_at_a_number_tells_the_winning_configuration(browser: Any, tmp_
     opened.tab.keyboard.press("ArrowRight")
     opened.tab.keyboard.press("Enter")
     assert "Winner: rank 8, lr 0.01" in opened.tab.inner_text("#winner")
+
+
+def test_pairs_of_methods_stand_in_a_matrix(browser: Any, tmp_path: Path) -> None:
+    opened = show(browser, tmp_path, paired(board(DEMO, ["arc", "lora", "linear"])))
+    assert opened.texts("#pairs tbody th") == ["arc", "lora", "linear"]
+    cells = ["·", "+1.0", "+2.0", "−1.0", "·", "+1.0", "−2.0", "−1.0", "·"]
+    assert opened.texts("#pairs tbody td") == cells
+    assert opened.texts("#pairs .above, #pairs .below") == ["+2.0", "−2.0"]
+    opened.tab.locator("#pairs .below").hover()
+    told = "linear against arc: −2.0 points, 95 % interval −3.5 to −0.5; better with probability"
+    assert opened.texts("#pair") == [f"{told} 10.0 %; p < 0.001, corrected < 0.001 (drawn)"]
+    opened.tab.locator("#pairs td").first.focus()
+    opened.tab.keyboard.press("ArrowRight")
+    assert opened.texts("#pair")[0].startswith("arc against lora: +1.0 points")
+    opened.tab.select_option("#pairs-on", "task:demo/count")
+    assert opened.texts("#pairs tbody td") == cells
+    assert not opened.faults
 
 
 def test_hidden_cells_are_no_stop_for_the_tab_key(browser: Any, tmp_path: Path) -> None:
