@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
+from PIL.Image import Transpose
 
 from arc_train.errors import InputError
 
@@ -27,6 +28,16 @@ class ImageError(InputError):
         self.kind = kind
 
 
+# What undoes each orientation of EXIF but 1, which is upright.
+TURNS: dict[object, Transpose] = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 EIGHT_BITS = ("RGB", "1", "L", "LA", "La", "P", "PA", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 
 
@@ -43,10 +54,10 @@ def read_image(
     name = f"image {stored}" if isinstance(stored, Path) else "the image"
     try:
         content = stored.read_bytes() if isinstance(stored, Path) else stored
-        image = Image.open(io.BytesIO(content))
+        image: Image.Image = Image.open(io.BytesIO(content))
         image.load()
         if upright:
-            ImageOps.exif_transpose(image, in_place=True)
+            image = turned_upright(image)
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise ImageError(where, "can't be read", f"can't read {name}: {error}") from error
     return image, content
@@ -55,7 +66,21 @@ def read_image(
 def is_turned(content: bytes) -> bool:
     """Whether an image that can be read says in EXIF that it is to be turned."""
     with Image.open(io.BytesIO(content)) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+        return _orientation(image) in TURNS
+
+
+def _orientation(image: Image.Image) -> object:
+    return image.getexif().get(ExifTags.Base.Orientation)
+
+
+def turned_upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF says. (Pillow also writes EXIF anew: not where it is torn.)"""
+    turn = TURNS.get(_orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.format = image.format
+    return turned
 
 
 def to_rgb(image: Image.Image, where: str) -> Image.Image:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from arc_train.errors import InputError
-from arc_train.tasks.images import from_array, to_rgb
+from arc_train.tasks.images import from_array, to_rgb, turned_upright
 from arc_train.tasks.transform import Transform
 from arc_train.tasks.views import Split
 
@@ -109,7 +109,7 @@ def _same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
 def _pixels(stored: Any, where: str, side: int, how: Transform | None) -> NDArray[np.uint8]:
     """An image as uint8 [H, W, 3]."""
     if isinstance(stored, Image.Image):
-        image = to_rgb(ImageOps.exif_transpose(stored), where)
+        image = to_rgb(turned_upright(stored), where)
     else:
         try:
             image = from_array(_array(stored), where).convert("RGB")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -113,6 +113,7 @@ def test_check_names_images_of_one_colour_and_pixels_that_cannot_be(folder: Path
     assert "test.txt:2" in fault
 
 
+@example([(17, 30)])  # a tag that Pillow reads and can't write
 @given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 255)), min_size=1, max_size=6))
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's own, about EXIF
 def test_damaged_exif_never_stops_a_reader(damage: list[tuple[int, int]]) -> None:
