@@ -78,9 +78,10 @@ class Victim:
         path = os.pathsep.join(filter(None, [str(WATCHED), os.environ.get("PYTHONPATH")]))
         ours = {"RAY_ADDRESS": "local", "PYTHONPATH": path, "WATCHED_EPOCHS": str(self.epochs_file)}
         ours |= dict([self.sweep.token.split("=")])
-        command = [sys.executable, "-m", "orchestrator.cli", "run", str(self.sweep.file)]
         with self.said.open("ab") as said:
-            return subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | ours)
+            return subprocess.Popen(
+                self.sweep.command(), stdout=said, stderr=said, env=os.environ | ours
+            )
 
     def epochs(self) -> list[list[Any]]:
         """Time, process, pack and epoch of each that was trained."""

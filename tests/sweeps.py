@@ -59,6 +59,10 @@ class Sweep:
         self.spec = spec
         self.file.write_text(yaml.safe_dump(dict(spec)))
 
+    def command(self, *more: str) -> list[str]:
+        """The command for a process of its own."""
+        return [sys.executable, "-m", "orchestrator.cli", "run", str(self.file), *more]
+
     def start(
         self, *more: str, gate: Gate | None = None, at: str = "first epoch"
     ) -> subprocess.Popen[str]:
@@ -68,7 +72,7 @@ class Sweep:
         if gate:
             environment |= gate.environment(at)
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", "run", str(self.file), *more],
+            self.command(*more),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

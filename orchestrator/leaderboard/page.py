@@ -41,6 +41,7 @@ from orchestrator.leaderboard.grid import (
     parameters,
     statement,
 )
+from orchestrator.leaderboard.paired import LEVEL
 from orchestrator.leaderboard.plot_data import cost, searches
 from orchestrator.leaderboard.ranks import ranks
 from orchestrator.store.result import Result, Status
@@ -72,6 +73,7 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "trials": _json(searches(board, trials)),
         "ranks": _json([asdict(ranking) for ranking in ranks(board)]),
         "cost": _json(cost(board, trials)),
+        "level": f"{LEVEL:g}",
         "plotly": get_plotlyjs(),
     }
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")

@@ -60,10 +60,7 @@ def leaderboard(
     tested = {study: _tested(found, seeds) for study, found in by_study.items()}
     predictions = predictions or {}
     rows = [
-        replace(
-            _row(study, groups[study.task], found, tested[study]),
-            quality=quality(tested[study], predictions),
-        )
+        _row(study, groups[study.task], found, tested[study], predictions)
         for study, found in by_study.items()
     ]
     lines = dict.fromkeys((row.backbone, row.method) for row in rows)
@@ -91,7 +88,13 @@ def _tested(results: list[Result], seeds: Sequence[int]) -> list[Result]:
     return sorted(tested, key=lambda result: seeds.index(result.seed))
 
 
-def _row(study: Study, group: str, results: list[Result], tested: Sequence[Result]) -> Row:
+def _row(
+    study: Study,
+    group: str,
+    results: list[Result],
+    tested: Sequence[Result],
+    predictions: Mapping[str, Predictions],
+) -> Row:
     chosen = select(map(Candidate.of, results))
     winner = next((r for r in results if chosen and r.id == chosen.id), None)
     searched = [result for result in results if result.kind == "search"]
@@ -104,6 +107,7 @@ def _row(study: Study, group: str, results: list[Result], tested: Sequence[Resul
         config=winner.config if winner else None,
         trainable_params=winner.trainable_params if winner else None,
         adapter_params=winner.adapter_params if winner else None,
+        quality=quality(tested, predictions),
         trials=len(searched),
         statuses=dict(sorted(Counter(result.status for result in searched).items())),
         seconds=round(sum(result.seconds for result in results), 3),

@@ -65,4 +65,4 @@ def _split(content: bytes) -> tuple[dict[str, str], str]:
     about = header.get("__metadata__", {})
     header["__metadata__"] = {key: value for key, value in about.items() if key != "digest"}
     said = json.dumps(header, sort_keys=True).encode()
-    return about, digest(said + content[_SIZE.size + size :]).hex()
+    return about, digest(said, memoryview(content)[_SIZE.size + size :]).hex()

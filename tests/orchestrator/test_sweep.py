@@ -203,10 +203,7 @@ def test_bad_input_is_no_traceback_of_the_process(sweep: Sweep) -> None:
 def run_apart(sweep: Sweep, *more: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, stdout, stderr of the command in a process of its own: Ray keeps what it saw."""
     ran = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", "run", str(sweep.file), *more],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
+        sweep.command(*more), capture_output=True, text=True, env=os.environ | environment
     )
     return ran.returncode, ran.stdout, ran.stderr
 
