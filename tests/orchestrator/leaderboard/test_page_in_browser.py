@@ -138,6 +138,25 @@ def test_nothing_moves_once_it_is_seen(browser: Any, tmp_path: Path, kind: str, 
     assert tab.evaluate("shifted") == []
 
 
+MOVED = """
+[...document.querySelectorAll(".top")].map((top) => {
+  const [heading, ...beside] = top.children, at = heading.getBoundingClientRect().top;
+  for (const part of beside) part.style.display = "none";
+  return heading.getBoundingClientRect().top - at;
+}).filter((by) => by)
+"""
+
+
+@pytest.mark.parametrize("width", [380, 700, 1600])
+def test_headings_stand_where_they_stay_before_what_is_beside_them_is_read(
+    browser: Any, tmp_path: Path, width: int
+) -> None:
+    size = {"width": width, "height": 900}
+    made = paired(board(DEMO, ["arc", "lora"], ["a", "b"]))
+    opened = show(browser, tmp_path, made, viewport=size)
+    assert opened.tab.evaluate(MOVED) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [380, 1600])
 def test_axe_finds_no_serious_fault(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
