@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from arc_train.digest import Damaged, digest
 from arc_train.errors import InputError
+from orchestrator.store.record import DamagedFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,21 +33,35 @@ def read_adapter(path: Path) -> dict[str, "Tensor"]:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        content = path.read_bytes()
-        tensors: dict[str, Tensor] = load(content)
-        _verify(content)
+        check_adapter(path)
+        tensors: dict[str, Tensor] = load(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"there is no adapter {path}: has it been moved?") from None
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, DamagedFile) as error:
         raise InputError(
-            f"{path} is damaged: {error}; delete it with trials/{path.stem}.json, and the command "
-            "that ran the sweep trains this final again"
+            f"{error}; the command that ran the sweep trains this final again"
         ) from error
     return tensors
+
+
+def check_adapter(path: Path) -> None:
+    """Compare an adapter's file with its digest; one without is checked to have all its tensors.
+
+    Raises:
+        DamagedFile: it isn't as it was written.
+        OSError: it can't be read.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    content = path.read_bytes()
+    try:
+        deserialize(content)
+        _verify(content)
+    except (ValueError, SafetensorError) as error:
+        raise DamagedFile(path, str(error)) from error
 
 
 def _verify(content: bytes) -> None:

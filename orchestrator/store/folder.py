@@ -62,7 +62,7 @@ class SweepFolder:
 
     def fetched_spec(self) -> Path | None:
         """The path of spec.yaml, for `orchestrator.spec`; None where there is none."""
-        self._fetch(self.spec)
+        self.fetch(self.spec)
         return self.spec if self.spec.is_file() else None
 
     def write_spec(self, text: str) -> None:
@@ -106,7 +106,7 @@ class SweepFolder:
     def result(self, trial: str) -> Result | None:
         """One trial's result, or None while it has none."""
         path = self.trials / f"{trial}.json"
-        self._fetch(path)
+        self.fetch(path)
         return self._result(path) if path.exists() else None
 
     def write_result(self, result: Result) -> None:
@@ -177,7 +177,7 @@ class SweepFolder:
         """Where a final's adapter lies, fetched if it isn't here."""
         path = self.adapters / f"{trial}.safetensors"
         if not path.exists():
-            self._fetch(path)
+            self.fetch(path)
         return path
 
     def write_predictions(self, trial: str, predictions: Predictions) -> None:
@@ -188,7 +188,7 @@ class SweepFolder:
         """What a final answered; None where that wasn't kept, or is damaged."""
         path = self.predictions / f"{trial}.npz"
         if not path.exists():
-            self._fetch(path)
+            self.fetch(path)
         try:
             return Predictions.from_bytes(path.read_bytes())
         except (OSError, ValueError):
@@ -249,7 +249,7 @@ class SweepFolder:
         except DamagedFile:
             if not self._remote:
                 raise
-        self._fetch(path)
+        self.fetch(path)
         return named(path, read)
 
     def write(self, path: Path, content: bytes) -> None:
@@ -271,8 +271,8 @@ class SweepFolder:
     def _name(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
 
-    def _fetch(self, path: Path) -> None:
-        """Bring a file as it is in object storage now."""
+    def fetch(self, path: Path) -> None:
+        """Bring a file as it is in object storage now; elsewhere it is here already."""
         if not self._remote:
             return
         with self._reached():
@@ -298,7 +298,7 @@ class SweepFolder:
             and not (path.exists() and path.stat().st_mtime == changed)
         }
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self._fetch, missing))
+            list(pool.map(self.fetch, missing))
         for path, changed in missing.items():
             if path.exists():
                 os.utime(path, (changed, changed))

@@ -19,6 +19,7 @@ from typing import Any
 
 from arc_train.outcome import CurveRow
 from orchestrator.leaderboard.board import Board, plain_board
+from orchestrator.store.adapter import check_adapter
 from orchestrator.store.result import Result, TrialInfo
 from orchestrator.tracking import runs
 from orchestrator.tracking.ledger import Ledger
@@ -183,6 +184,7 @@ class Tracker:
         runs.log_rows(run, result.curve)
         adapter = self._folder / "adapters" / f"{result.id}.safetensors"
         if result.kind == "final" and adapter.exists():
+            check_adapter(adapter)
             runs.log_adapter(run, result, adapter)
         run.summary.update(runs.summary(result))
         return self._end(run, exit_code=int(result.status == "failed"))

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
+import torch
 
 from orchestrator.cli import main
+from orchestrator.store.adapter import adapter_bytes
 from orchestrator.store.result import Result
 from orchestrator.tracking.tracker import Tracker
 from tests.gate import Gate, wait_until
@@ -175,10 +176,14 @@ def test_a_driver_killed_while_sending_leaves_each_trial_once(
 def test_finals_carry_what_they_learned(server: WandbServer, tmp_path: Path) -> None:
     final = result(kind="final", seed=2, test_accuracy=60.0)
     (tmp_path / "adapters").mkdir()
-    save_file(
-        {"head.weight": np.zeros((2, 3), np.float32)},
-        tmp_path / "adapters" / f"{final.id}.safetensors",
-    )
+    path = tmp_path / "adapters" / f"{final.id}.safetensors"
+    content = adapter_bytes({"head.weight": torch.zeros(2, 3)}, asdict(final.study))
+    path.write_bytes(content[:-1])
+    problem = track(tmp_path, [final], "online").problem
+    assert problem
+    assert f"{path} is damaged" in problem
+    assert not server.artifacts
+    path.write_bytes(content)
     assert track(tmp_path, [final], "online").problem is None
     (artifact,) = server.artifacts.values()
     assert (artifact["type"], artifact["name"]) == ("adapter", "arc_pico-arc-vtab-cifar100")
