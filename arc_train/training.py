@@ -159,6 +159,12 @@ class PackRun:
         feed = self._feed(split, self._prepare, again=False)
         return self._halving(feed, lambda size: self._predictions(feed, size, most_bytes))
 
+    def predict_val(self) -> list[Predictions]:
+        """What each remaining trial says of the validation images."""
+        feed = self._val
+        assert feed is not None  # a final has none
+        return self._halving(feed, lambda size: self._predictions(feed, size, 0))
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, as tensors and plain values."""
         return {

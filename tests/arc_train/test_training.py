@@ -104,6 +104,16 @@ def test_a_run_learns_and_reports_what_happened(backbone: nn.Module) -> None:
     assert best.seconds > 0
 
 
+def test_answers_on_validation_images_are_those_that_validation_counts(
+    backbone: nn.Module,
+) -> None:
+    run = start(backbone, members([1e-2, 3e-3], rank=4), epochs=2)
+    outcomes = finish(run)
+    for member, said in zip(run.pack.members, run.predict_val(), strict=True):
+        assert said.accuracy == pytest.approx(outcomes[member.id].val_accuracy)
+        assert said.loss.mean() == pytest.approx(outcomes[member.id].val_loss)
+
+
 @pytest.mark.parametrize("method", ["linear", "arc"])
 def test_halving_lets_the_best_go_on(backbone: nn.Module, method: str) -> None:
     lrs = [1e-6, 2e-2, 1e-5, 1e-2, 1e-7]
