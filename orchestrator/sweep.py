@@ -80,7 +80,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
     """
     folder = SweepFolder(spec.place)
     folder.create()
-    with locked(folder):
+    with locked(folder, progress.say):
         for damaged in set_aside_damaged(folder):
             progress.say(f"{damaged}: set aside in {folder.path / 'damaged'}")
         _check_folder(spec, folder)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,8 +17,10 @@ import pytest
 
 from arc_train.errors import InputError
 from orchestrator.cli import main
+from orchestrator.store import lease
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.lock import is_locked, locked
 from orchestrator.store.remote import Remote, below
 from orchestrator.store.result import Result
 from tests.gate import Gate, wait_until
@@ -71,6 +74,7 @@ def storage(
     for name, value in server.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ARC_SWEEP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lease, "RENEWED", 0.5)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_text(SPEC)
     return f"s3://{BUCKET}/{tmp_path.name}"
@@ -138,9 +142,66 @@ def test_a_sweep_there_equals_one_in_a_folder(
     assert (tmp_path / "out" / "adapter.safetensors").stat().st_size > 100
 
 
+@pytest.fixture
+def machines(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[SweepFolder, SweepFolder]:
+    """One place, seen from two machines."""
+    folders = []
+    for name in ("here", "there"):
+        monkeypatch.setenv("ARC_SWEEP_CACHE", str(tmp_path / name))
+        folders.append(SweepFolder(storage))
+        folders[-1].create()
+    return folders[0], folders[1]
+
+
+def test_two_drivers_at_one_address_are_kept_apart(
+    machines: tuple[SweepFolder, SweepFolder],
+) -> None:
+    here, there = machines
+    said: list[str] = []
+    assert not is_locked(there)
+    with locked(here, said.append):
+        assert is_locked(there)
+        with pytest.raises(InputError, match=r"another arc-sweep run is working in .*process \d+"):
+            locked(there).__enter__()
+    assert not is_locked(there)
+    with locked(there, said.append):  # at once: it was given back
+        assert is_locked(here)
+    assert said == []
+
+
+def test_the_lease_of_a_dead_driver_is_taken_over_and_it_learns_so_should_it_live(
+    machines: tuple[SweepFolder, SweepFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machines
+    monkeypatch.setattr(lease, "STALE", 1.0)
+    monkeypatch.setattr(lease, "RENEWED", 4.0)  # of the one that gives no sign
+    with pytest.raises(InputError, match="another arc-sweep run has taken over"), locked(here):  # noqa: PT012
+        monkeypatch.setattr(lease, "RENEWED", 0.5)
+        with locked(there), pytest.raises(KeyboardInterrupt):
+            time.sleep(20)
+
+
+def test_a_place_that_has_no_lease_says_so(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with locked(SweepFolder(tmp_path / "folder"), said.append):
+        pass
+    assert said == []
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with locked(SweepFolder(storage), said.append):
+        pass
+    assert said == [
+        f"{storage}: nothing keeps a run on another machine out of it, since boto3 isn't "
+        "installed: pip install 'arc-sweep[s3]'"
+    ]
+
+
 @pytest.mark.slow
 def test_a_killed_driver_goes_on_from_a_machine_that_has_nothing(
-    storage: str, gate: Gate, capsys: Any
+    storage: str, gate: Gate, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = f"{storage}/small"
     command = ["run", "s.yaml", "--set", f"storage={storage}"]
@@ -164,6 +225,7 @@ def test_a_killed_driver_goes_on_from_a_machine_that_has_nothing(
     before = results(place)
     assert 0 < len(before) < 2 * (2 + 1)
     shutil.rmtree(SweepFolder(place).path)
+    monkeypatch.setattr(lease, "STALE", 1.0)
     assert main(command) == 0
     after = results(place)
     assert len(after) == 2 * (2 + 1)
