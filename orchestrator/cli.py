@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "how far a sweep is, from another terminal",
     "leaderboard": "rebuild the leaderboard from a sweep's result files",
     "dashboard": "create or update a sweep's workspace and report in W&B",
+    "winners": "each study's best configuration, and a sweep file that has them fixed",
     "export": "take a study's winner out of a sweep's folder",
     "replay": "search algorithms on a table of finished trials",
     "data": "check a machine's images, or prepare its cache",

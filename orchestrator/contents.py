@@ -4,14 +4,14 @@ Reading needs less than running: no images, no weights, no model, and of the fol
 alone. What a file that can't be read would have added is missing, and is named.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from arc_train.backbone import Backbone
 from arc_train.errors import InputError
 from arc_train.tasks.catalog import catalog
-from orchestrator.plan import studies
+from orchestrator.plan import budget, studies
 from orchestrator.spec import Spec, load_resolved
 from orchestrator.spec.model import WandbSpec
 from orchestrator.store.folder import SweepFolder
@@ -39,6 +39,27 @@ class Contents:
         order = {task: place for place, task in enumerate(catalog())}
         found = {result.study for result in self.results.values()}
         return sorted(found, key=lambda study: (order.get(study.task, len(order)), study))
+
+    def searched(self, own: Iterable[Result]) -> int:
+        """How many of a study's results are search trials that ended.
+
+        Results under other seeds are those of the best trials, validated again.
+        """
+        return sum(
+            r.kind == "search"
+            and r.status != "failed"
+            and (self.spec is None or r.seed == self.spec.seed)
+            for r in own
+        )
+
+    def budget(self, study: Study) -> int | None:
+        """How many configurations a study tries; None where the folder doesn't tell."""
+        if self.spec is None:
+            return None
+        try:
+            return budget(self.spec, study)
+        except (LookupError, ValueError):  # a method that isn't here, or another version's space
+            return None
 
     @property
     def groups(self) -> dict[str, str]:

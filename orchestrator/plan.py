@@ -48,18 +48,13 @@ class Identity:
 
 
 def studies(spec: Spec) -> list[Study]:
-    """All studies, in blocks by task, so that a node's cache of a task stays warm."""
-    return [
-        Study(backbone.name, method, task)
-        for task in spec.catalog
-        for backbone in spec.backbones
-        for method in spec.methods
-    ]
+    """All studies, in blocks by task."""
+    return list(spec.studies)
 
 
 def budget(spec: Spec, study: Study) -> int:
     """How many configurations a study tries."""
-    there_are = size(spec.space(study.method))
+    there_are = size(spec.study_space(study))
     return int(there_are if spec.search.algorithm == "grid" else min(spec.search.trials, there_are))
 
 

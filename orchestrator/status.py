@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from arc_train.hyperparameters.space import Config
 from orchestrator import contents
-from orchestrator.plan import budget
 from orchestrator.search.selection import Candidate, metered_alike, select
-from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lock import is_locked
 from orchestrator.store.pack import PackKind
@@ -83,7 +81,7 @@ def status(path: str) -> SweepStatus:
     for result in metered_alike(results.values(), found.leak_meter):
         if result.status != "failed":
             ended.setdefault(result.study, []).append(result)
-    lines = tuple(_study(found.spec, study, ended.get(study, [])) for study in found.studies)
+    lines = tuple(_study(found, study, ended.get(study, [])) for study in found.studies)
     begun = (
         PackStatus(
             str(pack.study),
@@ -104,25 +102,14 @@ def status(path: str) -> SweepStatus:
     )
 
 
-def _study(spec: Spec | None, study: Study, own: list[Result]) -> StudyStatus:
-    # Results under other seeds are those of the best trials, validated again.
-    searched = [r for r in own if r.kind == "search" and (spec is None or r.seed == spec.seed)]
+def _study(found: contents.Contents, study: Study, own: list[Result]) -> StudyStatus:
     best = select(map(Candidate.of, own))
     return StudyStatus(
         study=str(study),
-        search=len(searched),
-        search_expected=_budget(spec, study),
+        search=found.searched(own),
+        search_expected=found.budget(study),
         finals=sum(result.kind == "final" for result in own),
-        finals_expected=len(spec.finals.seeds) if spec else None,
+        finals_expected=len(found.spec.finals.seeds) if found.spec else None,
         best_val_accuracy=best.val_accuracy if best else None,
         config=best.config if best else None,
     )
-
-
-def _budget(spec: Spec | None, study: Study) -> int | None:
-    if spec is None:
-        return None
-    try:
-        return budget(spec, study)
-    except (LookupError, ValueError):  # a method that isn't here, or a space of another version
-        return None

@@ -36,7 +36,7 @@ from orchestrator.tracking.upload import tracker_of
 # What may not change in a sweep's folder: results made otherwise can't stand in one table.
 FIXED = ("seed", "backbones", "training")
 FIXED_IN = {
-    "search": ("algorithm", "halving", "space"),
+    "search": ("algorithm", "halving", "space", "fixed"),
     "protocol": ("final_on",),
     "data": ("normalise",),
 }
@@ -256,7 +256,14 @@ def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
 
 
 def _check_methods(spec: Spec, name: str, model: Any) -> None:
-    for method in spec.methods:
-        options = METHODS[method].options.keys() & spec.search.space.get(method, {}).keys()
-        setting = {option: spec.search.space[method][option] for option in options}
-        try_adapt(model, name, method, **setting)
+    """Adapt a backbone by each method, in each of the variants that its studies use."""
+    variants: list[tuple[str, dict[str, Any]]] = []
+    for study in spec.studies:
+        if study.backbone == name:
+            options = METHODS[study.method].options
+            given = spec.search.space.get(study.method, {}), spec.search.fixed.get(str(study), {})
+            variant = {key: some[key] for some in given for key in options if key in some}
+            if (study.method, variant) not in variants:
+                variants.append((study.method, variant))
+    for method, variant in variants:
+        try_adapt(model, name, method, **variant)

@@ -10,6 +10,7 @@ residual           a variant of the method, fixed (arc_train.methods.Method.opti
 import itertools
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,11 +41,23 @@ class Choice:
         return min(self.values, key=lambda own: abs(float(own) - value))
 
     def features(self, value: Value) -> list[float]:
-        """A number's rank among the choices, scaled to 0..1; for names, a one-hot vector."""
+        """A number's rank among the choices, scaled to 0..1; for names, a one-hot vector.
+
+        A number that is none of them, from a study with another space, lies between two or beside
+        the last.
+        """
+        if len(self.values) == 1:
+            return []
         if any(isinstance(own, str) for own in self.values):
-            return [float(value == own) for own in self.values] if len(self.values) > 1 else []
-        place = sorted(self.values, key=float).index(value)
-        return [place / (len(self.values) - 1)] if len(self.values) > 1 else []
+            return [float(value == own) for own in self.values]
+        numbers = sorted(map(float, self.values))
+        after = bisect_left(numbers, float(value))
+        if 0 < after < len(numbers):
+            low, high = numbers[after - 1], numbers[after]
+            place = after - (high - float(value)) / (high - low)
+        else:
+            place = min(after, len(numbers) - 1)
+        return [place / (len(numbers) - 1)]
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class StudySearch:
         if not count:
             return []
         problem = Problem(
-            self._spec.space(self.study.method),
+            self._spec.study_space(self.study),
             seed_of(self._spec.seed, self.study, "configs"),
             recommended(self.study.method).first,
             self.history(),

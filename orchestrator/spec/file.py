@@ -1,6 +1,6 @@
 """A sweep file: YAML, overrides and the environment -> a checked Spec, or every fault in it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -188,26 +188,9 @@ def _expand_weights(weights: Any, key: str, faults: list[str]) -> Any:
 
 def _combinations(spec: Spec) -> list[str]:
     """Faults in combinations of keys."""
-    faults: list[str] = []
-    for method, overrides in spec.search.space.items():
-        if not _known_method(method, f"search.space.{method}", faults):
-            continue
-        for name, value in overrides.items():
-            key = f"search.space.{method}.{name}"
-            known = {**recommended(method).space, **METHODS[method].options}
-            if name not in known:
-                faults.append(unknown("hyperparameter", name, key, known))
-                continue
-            try:
-                parse(name, value, METHODS[method].options.get(name, ()))
-            except ValueError as error:
-                faults.append(f"{error} at {key}")
+    faults = _hyperparameters(spec)
     if not faults and spec.search.algorithm == "grid":
-        for method in spec.methods:
-            try:
-                grid_configs(spec.space(method))
-            except ValueError as error:
-                faults.append(f"{error} at search.space.{method} with search.algorithm: grid")
+        faults += dict.fromkeys(_ranges(spec))  # of a method one, not one for each task
     if spec.training.warmup_epochs > spec.training.epochs:
         faults.append(
             f"training.warmup_epochs {spec.training.warmup_epochs:g} is longer than "
@@ -222,6 +205,48 @@ def _combinations(spec: Spec) -> list[str]:
             f"{' or '.join(f'{known}://' for known in SCHEMES)}"
         )
     return faults
+
+
+def _ranges(spec: Spec) -> Iterator[str]:
+    """Ranges where a grid needs lists."""
+    for study in spec.studies:
+        try:
+            grid_configs(spec.study_space(study))
+        except ValueError as error:
+            yield f"{error} at search.space.{study.method} with search.algorithm: grid"
+
+
+def _hyperparameters(spec: Spec) -> list[str]:
+    """Faults in what is searched and what is fixed."""
+    faults: list[str] = []
+    for method, overrides in spec.search.space.items():
+        if _known_method(method, f"search.space.{method}", faults):
+            faults += _values(method, overrides, f"search.space.{method}", False)
+    studies = {str(study): study for study in spec.studies}
+    for name, config in spec.search.fixed.items():
+        if name in studies:
+            faults += _values(studies[name].method, config, f"search.fixed.{name}", True)
+        else:
+            faults.append(unknown("study", name, "search.fixed", studies, list_all=False))
+    return faults
+
+
+def _values(method: str, given: Mapping[str, Any], where: str, fixed: bool) -> Iterator[str]:
+    """Faults in values of a method's hyperparameters; fixed: each must be one value."""
+    options = METHODS[method].options
+    known = {**recommended(method).space, **options}
+    for name, value in given.items():
+        key = f"{where}.{name}"
+        if name not in known:
+            yield unknown("hyperparameter", name, key, known)
+            continue
+        try:
+            several = parse(name, value, options.get(name, ())).size > 1
+        except ValueError as error:
+            yield f"{error} at {key}"
+            continue
+        if fixed and several:
+            yield f"{key} must be one value, found {value!r}"
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

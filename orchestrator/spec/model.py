@@ -17,6 +17,7 @@ from arc_train.tasks.catalog import Task, catalog
 from arc_train.tasks.hub import Draw
 from orchestrator.spec.task import NAME, TaskSpec
 from orchestrator.store.remote import below, is_remote
+from orchestrator.store.result import Study
 
 
 class _Part(BaseModel):
@@ -33,8 +34,9 @@ class HalvingSpec(_Part):
 class SearchSpec(_Part):
     """How each study is searched. `space` overrides the methods' recommended spaces.
 
-    rounds: portfolio and tpe propose a study's trials in so many rounds and learn from each. With
-    more rounds a search needs fewer trials, but its packs are smaller.
+    fixed: hyperparameters with one value in a study, by its name `backbone/method/task`; those that
+    aren't named are searched. rounds: portfolio and tpe propose a study's trials in so many rounds
+    and learn from each. With more rounds a search needs fewer trials, but its packs are smaller.
     """
 
     algorithm: Literal["portfolio", "random", "grid", "tpe"] = "portfolio"
@@ -42,6 +44,7 @@ class SearchSpec(_Part):
     rounds: int = Field(2, ge=1)
     halving: HalvingSpec | None = HalvingSpec()
     space: dict[str, dict[str, Any]] = {}
+    fixed: dict[str, dict[str, Any]] = {}
 
 
 class TrainingSpec(_Part):
@@ -193,6 +196,11 @@ class Spec(_Part):
         """The method's recommended space with this sweep's overrides."""
         return space_of(method, self.search.space.get(method, {}))
 
+    def study_space(self, study: Study) -> Space:
+        """The space of one study: its method's, with what is fixed in it."""
+        fixed = self.search.fixed.get(str(study), {})
+        return space_of(study.method, {**self.search.space.get(study.method, {}), **fixed})
+
     def backbone(self, name: str) -> Backbone:
         """The sweep's backbone of this name, as results have it."""
         return next(entry for entry in self.backbones if entry.name == name).backbone()
@@ -201,6 +209,16 @@ class Spec(_Part):
         """The same for a worker, whose working folder may be another."""
         backbones = [entry.with_absolute_path() for entry in self.backbones]
         return self.model_copy(update={"backbones": backbones})
+
+    @cached_property
+    def studies(self) -> tuple[Study, ...]:
+        """All studies, in blocks by task, so that a node's cache of a task stays warm."""
+        return tuple(
+            Study(backbone.name, method, task)
+            for task in self.catalog
+            for backbone in self.backbones
+            for method in self.methods
+        )
 
     @cached_property
     def catalog(self) -> dict[str, Task]:
