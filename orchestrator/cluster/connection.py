@@ -1,6 +1,7 @@
 """A run's connection to Ray: whatever Ray raises, or keeps it waiting for, becomes an answer."""
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -78,11 +79,11 @@ def connection(scratch: Path) -> Iterator[None]:
         if not head.lost and (not isinstance(error, Exception) or refusal(head.address) is None):
             raise
         with _within(END, head.loss):  # it waits for the head, too
-            ray.shutdown()
+            _disconnect()
         raise ClusterLost(head.loss) from None
     finally:
         head.leave()
-        ray.shutdown()
+        _disconnect()
 
 
 _KEPT = "what is finished is kept, and the same command goes on"
@@ -105,6 +106,20 @@ def _init(address: str | None, scratch: Path) -> None:
         ignore_reinit_error=True,
         **own,
     )
+
+
+def _disconnect() -> None:
+    """Leave the cluster.
+
+    Where a reference to one of Ray's objects is freed while Ray ends, Ray ends the whole process,
+    with exit code 1 and no word; garbage collection, in any thread, frees such references.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def _writable(folder: Path) -> bool:
