@@ -42,7 +42,7 @@ GIVEN_UP = 2  # the exit code of bad input
 
 
 class ClusterLost(InputError):
-    """The cluster's head died. What is finished is kept."""
+    """The cluster's head died, or Ray's process on this node. What is finished is kept."""
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def connection(scratch: Path) -> Iterator[None]:
     Raises:
         InputError: Ray can't be started or reached; says why. Where Ray neither starts nor says
             anything, the process ends with that answer.
-        ClusterLost: the cluster's head died while the block ran.
+        ClusterLost: the cluster's head, or Ray's process on this node, died while the block ran.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -70,13 +70,13 @@ def connection(scratch: Path) -> Iterator[None]:
     catch_interrupts()  # again: Ray sets handlers of its own
     for part in ("ray", "ray.tune"):
         logging.getLogger(part).setLevel(logging.CRITICAL)  # failures are told by us
-    head = _Head(ray.get_runtime_context().gcs_address, where, SILENT if address else REACH)
+    head = _Head(_needed(), where, SILENT if address else REACH)
     try:
         # What Ray prints is no part of our output, which may be JSON.
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except BaseException as error:
-        if not head.lost and (not isinstance(error, Exception) or refusal(head.address) is None):
+        if not head.lost and (not isinstance(error, Exception) or head.silent() is None):
             raise
         with _within(END, head.loss):  # it waits for the head, too
             _disconnect()
@@ -131,14 +131,35 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-class _Head:
-    """Watches whether a cluster's head is alive, and interrupts the main thread when it isn't."""
+def _needed() -> tuple[str, ...]:
+    """Where a driver's cluster must answer: its head, and the raylet of the driver's node."""
+    context = ray.get_runtime_context()
+    own = (node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    raylets = [f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in own]
+    return context.gcs_address, *raylets
 
-    def __init__(self, address: str, where: str, patience: float) -> None:
-        self.address, self.lost = address, False
-        self.loss = f"{where} has ended: nothing answers at {address}; {_KEPT}"
+
+class _Head:
+    """Watches whether a cluster is alive, and interrupts the main thread when it isn't.
+
+    Without its node's raylet a driver would wait for ever: it can reach no worker.
+    """
+
+    def __init__(self, addresses: tuple[str, ...], where: str, patience: float) -> None:
+        self.lost = False
+        self._addresses, self._where = addresses, where
         self._patience, self._leaving = patience, threading.Event()
         threading.Thread(target=self._watch, name="ray head", daemon=True).start()
+
+    def silent(self) -> str | None:
+        """Where nothing answers."""
+        return next((address for address in self._addresses if refusal(address)), None)
+
+    @property
+    def loss(self) -> str:
+        """What has happened, for the user."""
+        silent = self.silent() or " or ".join(self._addresses)
+        return f"{self._where} has ended: nothing answers at {silent}; {_KEPT}"
 
     def leave(self) -> None:
         """Stop watching."""
@@ -147,7 +168,7 @@ class _Head:
     def _watch(self) -> None:
         silent = 0.0
         while not self._leaving.wait(2):
-            silent = silent + 2 if refusal(self.address) else 0.0
+            silent = silent + 2 if self.silent() else 0.0
             if silent >= self._patience:
                 self.lost = True
                 os.kill(os.getpid(), signal.SIGINT)
