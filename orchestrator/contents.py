@@ -40,17 +40,18 @@ class Contents:
         found = {result.study for result in self.results.values()}
         return sorted(found, key=lambda study: (order.get(study.task, len(order)), study))
 
-    def searched(self, own: Iterable[Result]) -> int:
-        """How many of a study's results are search trials that ended.
+    def search_trials(self, results: Iterable[Result]) -> list[Result]:
+        """The search trials that ended.
 
         Results under other seeds are those of the best trials, validated again.
         """
-        return sum(
-            r.kind == "search"
+        return [
+            r
+            for r in results
+            if r.kind == "search"
             and r.status != "failed"
             and (self.spec is None or r.seed == self.spec.seed)
-            for r in own
-        )
+        ]
 
     def budget(self, study: Study) -> int | None:
         """How many configurations a study tries; None where the folder doesn't tell."""

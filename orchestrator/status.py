@@ -106,7 +106,7 @@ def _study(found: contents.Contents, study: Study, own: list[Result]) -> StudySt
     best = select(map(Candidate.of, own))
     return StudyStatus(
         study=str(study),
-        search=found.searched(own),
+        search=len(found.search_trials(own)),
         search_expected=found.budget(study),
         finals=sum(result.kind == "final" for result in own),
         finals_expected=len(found.spec.finals.seeds) if found.spec else None,

@@ -19,6 +19,7 @@ from orchestrator.contents import Contents
 from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.room import check_room
 from orchestrator.cost.work import task_sizes
+from orchestrator.earlier_sweeps import learn
 from orchestrator.leaderboard.board import Board
 from orchestrator.plan import Identity, made_by, studies
 from orchestrator.progress import Progress
@@ -36,7 +37,7 @@ from orchestrator.tracking.upload import tracker_of
 # What may not change in a sweep's folder: results made otherwise can't stand in one table.
 FIXED = ("seed", "backbones", "training")
 FIXED_IN = {
-    "search": ("algorithm", "halving", "space", "fixed"),
+    "search": ("algorithm", "halving", "space", "fixed", "learn_from"),
     "protocol": ("final_on",),
     "data": ("normalise",),
 }
@@ -84,6 +85,9 @@ def run(spec: Spec, progress: Progress) -> Ended:
         for damaged in set_aside_damaged(folder):
             progress.say(f"{damaged}: set aside in {folder.path / 'damaged'}")
         _check_folder(spec, folder)
+        if earlier := learn(spec, folder).studies:
+            trials = sum(len(study.trials) for study in earlier)
+            progress.say(f"learning from {trials:,} trials of {len(earlier)} earlier studies")
         check_room(spec, folder)
         identity = prepare(spec, progress)
         _check_results(spec, folder, identity)

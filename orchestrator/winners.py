@@ -59,7 +59,7 @@ def _winner(found: Contents, study: Study, own: Sequence[Result]) -> Winner | No
         val_accuracy=best.val_accuracy,
         test_accuracy=fmean(tested) if tested else None,
         finals=len(tested),
-        searched=found.searched(own),
+        searched=len(found.search_trials(own)),
         expected=found.budget(study),
     )
 

@@ -8,7 +8,7 @@ continues its search as if it had never stopped. A searcher sees no more of a tr
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,8 @@ class Problem:
     """Everything that a searcher may use.
 
     first: the method's recommended configuration, empty if there is none. own: the study's
-    observations. others: observations of the sweep's other studies of the same method, by study.
+    observations. others: observations of other studies of the same method, by study; their spaces
+    may be others.
     """
 
     space: Space
@@ -88,6 +89,7 @@ def portfolio(problem: Problem, count: int) -> list[Config]:
     random configurations follow the recommendation.
     """
     first = [] if problem.own else _recommendation(problem)
+    problem = replace(problem, others=_comparable(problem))
     histories = [history for history in (problem.own, *problem.others) if history]
     if not histories:
         return _fill(problem, first, count)
@@ -158,6 +160,22 @@ SEARCHERS: dict[str, Callable[[Problem, int], list[Config]]] = {
 }
 # Searchers that learn from observations and therefore propose a study's trials in several rounds.
 LEARNING = ("portfolio", "tpe")
+
+
+def _comparable(problem: Problem) -> list[list[Observation]]:
+    """Other studies' observations of the same hyperparameters and variants of the method."""
+
+    def is_ours(name: str, value: Value) -> bool:
+        dimension = problem.space[name]
+        return not isinstance(value, str | bool) or (
+            isinstance(dimension, Choice) and value in dimension.values
+        )
+
+    def is_comparable(config: Config) -> bool:
+        same = config.keys() == problem.space.keys()
+        return same and all(is_ours(name, value) for name, value in config.items())
+
+    return [[o for o in history if is_comparable(o.config)] for history in problem.others]
 
 
 def _recommendation(problem: Problem) -> list[Config]:

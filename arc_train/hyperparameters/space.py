@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Value = int | float | str
+Value = bool | int | float | str
 Config = Mapping[str, Value]
 
 

@@ -28,6 +28,7 @@ from orchestrator.plan import (
 from orchestrator.search.selection import Candidate, select
 from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.learned import Learned, learned_in
 from orchestrator.store.pack import PackKind, PackPlan, Trial
 from orchestrator.store.result import Result, Study
 
@@ -184,6 +185,7 @@ class SweepSearch:
 
     def __init__(self, spec: Spec, identity: Identity, folder: SweepFolder) -> None:
         self.folder = folder
+        self._learned = learned_in(folder) or Learned()
         results: dict[Study, list[Result]] = {}
         for result in folder.results().values():
             results.setdefault(result.study, []).append(result)
@@ -231,9 +233,15 @@ class SweepSearch:
         self._by_study[plan.study].again(plan)
 
     def _histories(self, asking: Study) -> list[History]:
-        """What the other studies of the same method have tried."""
-        return [
+        """What the other studies of the same method have tried, and those of earlier sweeps."""
+        own = [
             search.history()
             for study, search in self._by_study.items()
             if study.method == asking.method and study != asking
         ]
+        earlier = [
+            [Observation(trial.config, trial.val_accuracy) for trial in known.trials]
+            for known in self._learned.studies
+            if known.study.method == asking.method
+        ]
+        return own + earlier

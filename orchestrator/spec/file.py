@@ -107,6 +107,9 @@ def _expand(raw: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
         data["data"] = dict(data["data"])
         for key in ("root", "cache"):
             data["data"][key] = fill_in(data["data"].get(key), f"data.{key}", faults)
+    if isinstance(data.get("search"), dict) and "learn_from" in data["search"]:
+        data["search"] = dict(data["search"])
+        data["search"]["learn_from"] = _expand_places(data["search"]["learn_from"], faults)
     if isinstance(data.get("tasks"), list):
         data["tasks"] = _expand_tasks(data["tasks"], faults)
     if isinstance(data.get("methods"), list):
@@ -174,6 +177,16 @@ def _expand_backbone(entry: Any, place: str, faults: list[str]) -> Any:
     return entry
 
 
+def _expand_places(places: Any, faults: list[str]) -> Any:
+    """Folders of sweeps, or one, with variables as values."""
+    if isinstance(places, str):
+        places = [places]
+    if not isinstance(places, list):
+        return places
+    keys = (f"search.learn_from[{i}]" for i in range(len(places)))
+    return [fill_in(place, key, faults) for place, key in zip(places, keys, strict=False)]
+
+
 def _expand_weights(weights: Any, key: str, faults: list[str]) -> Any:
     """`timm`, `random`, or the path of a file, as it was given."""
     before = len(faults)
@@ -191,6 +204,10 @@ def _combinations(spec: Spec) -> list[str]:
     faults = _hyperparameters(spec)
     if not faults and spec.search.algorithm == "grid":
         faults += dict.fromkeys(_ranges(spec))  # of a method one, not one for each task
+    if spec.search.learn_from and spec.search.algorithm != "portfolio":
+        faults.append(
+            f"search.learn_from needs search.algorithm: portfolio, found {spec.search.algorithm}"
+        )
     if spec.training.warmup_epochs > spec.training.epochs:
         faults.append(
             f"training.warmup_epochs {spec.training.warmup_epochs:g} is longer than "

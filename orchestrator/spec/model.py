@@ -35,7 +35,8 @@ class SearchSpec(_Part):
     """How each study is searched. `space` overrides the methods' recommended spaces.
 
     fixed: hyperparameters with one value in a study, by its name `backbone/method/task`; those that
-    aren't named are searched. rounds: portfolio and tpe propose a study's trials in so many rounds
+    aren't named are searched. learn_from: folders of earlier sweeps whose trials portfolio learns
+    from. rounds: portfolio and tpe propose a study's trials in so many rounds
     and learn from each. With more rounds a search needs fewer trials, but its packs are smaller.
     """
 
@@ -45,6 +46,7 @@ class SearchSpec(_Part):
     halving: HalvingSpec | None = HalvingSpec()
     space: dict[str, dict[str, Any]] = {}
     fixed: dict[str, dict[str, Any]] = {}
+    learn_from: list[str] = []
 
 
 class TrainingSpec(_Part):

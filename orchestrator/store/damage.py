@@ -6,6 +6,7 @@ from pathlib import Path
 from arc_train.predictions import Predictions
 from orchestrator.store.adapter import check_adapter
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.learned import learned_in
 from orchestrator.store.record import DamagedFile, Unreadable
 from orchestrator.store.resolved_spec import read_spec
 
@@ -13,9 +14,10 @@ from orchestrator.store.resolved_spec import read_spec
 def set_aside_damaged(folder: SweepFolder) -> list[DamagedFile]:
     """Move the damaged files of a folder to damaged/; tells of each.
 
-    Results, pack records, the spec, and what finals learned and answered: such a final's result
-    goes along, since only its training makes them again. Files that can't be read, or come from a
-    newer arc-sweep, stay: they may be whole. Checkpoints are seen to by their packs.
+    Results, pack records, the spec, trials of earlier sweeps, and what finals learned and answered:
+    such a final's result goes along, since only its training makes them again. Files that can't be
+    read, or come from a newer arc-sweep, stay: they may be whole. Checkpoints are seen to by their
+    packs.
     """
     faults: list[Unreadable] = [*folder.survey()[1], *folder.survey_packs()[1]]
     if path := folder.fetched_spec():
@@ -23,6 +25,10 @@ def set_aside_damaged(folder: SweepFolder) -> list[DamagedFile]:
             read_spec(path)
         except DamagedFile as fault:
             faults.append(fault)
+    try:
+        learned_in(folder)
+    except Unreadable as fault:
+        faults.append(fault)
     damaged = [fault for fault in faults if isinstance(fault, DamagedFile)]
     of_finals = [
         *_damaged(folder, folder.adapters.glob("*.safetensors"), check_adapter),

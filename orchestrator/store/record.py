@@ -18,6 +18,7 @@ from arc_train.errors import InputError
 
 VERSION = 3  # 2: `version` itself. 3: `digest`, the last key. All else is as in version 1.
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+VALUE_TYPES = ("bool", "int", "float", "str")  # of a hyperparameter
 
 T = TypeVar("T")
 
@@ -137,6 +138,6 @@ def _reason(error: ValidationError) -> str:
     """The first thing that is wrong, with its key."""
     first = error.errors(include_url=False, include_context=False)[0]
     # Of a union pydantic names the member that it tried, too.
-    key = ".".join(str(part) for part in first["loc"] if part not in ("int", "float", "str"))
+    key = ".".join(str(part) for part in first["loc"] if part not in VALUE_TYPES)
     message = first["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message

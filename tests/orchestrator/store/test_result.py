@@ -30,7 +30,8 @@ from tests.results import final, result
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 MAYBE = st.none() | NUMBERS
 WORDS = st.text(max_size=20)
-CONFIGS = st.dictionaries(WORDS, st.integers(-(2**53), 2**53) | NUMBERS | WORDS, max_size=4)
+VALUES = st.booleans() | st.integers(-(2**53), 2**53) | NUMBERS | WORDS
+CONFIGS = st.dictionaries(WORDS, VALUES, max_size=4)
 COUNTS = st.integers(0, 2**40)
 RESULTS = st.builds(
     Result,
