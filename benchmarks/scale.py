@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import contents
-from orchestrator.leaderboard import board_of, write
+from orchestrator.leaderboard import board_of, source, write
 from orchestrator.plan import Identity
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import load
@@ -94,8 +94,8 @@ def bookkeeping(folder: Path) -> Any:
 def leaderboard(folder: Path) -> Any:
     """leaderboard.json, .csv and .html."""
     place = SweepFolder(folder)
-    found = contents.read(place)
-    write(place, found, board_of(place, found))
+    found = source(place, contents.read(place))
+    write(place, found, board_of(found))
 
 
 if __name__ == "__main__":

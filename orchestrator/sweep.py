@@ -102,8 +102,9 @@ def run(spec: Spec, progress: Progress) -> Ended:
         if search.ready():
             interrupted, problem = _tune(spec, folder, identity, search, tracker, progress)
         contents = Contents(spec.name, spec, folder.results())
-        board = leaderboard.board_of(folder, contents)
-        leaderboard.write(folder, contents, board)
+        found = leaderboard.source(folder, contents)
+        board = leaderboard.board_of(found)
+        leaderboard.write(folder, found, board)
         if not interrupted:
             tracker.board(board)
         tracker.close(timeout=10 if interrupted else None)

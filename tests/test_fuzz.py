@@ -173,7 +173,9 @@ def look(path: Path, inside: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(KEPT, folder)
     shutil.copy(path, folder / inside)
-    board = leaderboard.board_of(SweepFolder(folder), contents.read(SweepFolder(folder)))
+    board = leaderboard.board_of(
+        leaderboard.source(SweepFolder(folder), contents.read(SweepFolder(folder)))
+    )
     json.dumps(plain_board(board), allow_nan=False)
     Console(file=io.StringIO()).print(render(board))
     status(str(folder))

@@ -22,8 +22,9 @@ def run(options: argparse.Namespace) -> int:
 
     folder = SweepFolder(options.folder)
     found = contents.read(folder)
-    board = leaderboard.board_of(folder, found)
-    leaderboard.write(folder, found, board)
+    source = leaderboard.source(folder, found)
+    board = leaderboard.board_of(source)
+    leaderboard.write(folder, source, board)
     place = project_name(found.wandb.project, found.name)
     if has_credentials() and resolve_mode("online") == "online":
         upload(folder, found, board)  # the panels show its runs

@@ -1,39 +1,37 @@
 """The leaderboard: a projection of the result files, made anew at any time."""
 
 import json
-from collections.abc import Iterable
+from dataclasses import replace
 
-from orchestrator.contents import Contents
-from orchestrator.leaderboard.board import Board, Protocol, plain_board
+from orchestrator.leaderboard.board import Board, plain_board
+from orchestrator.leaderboard.joint import join
 from orchestrator.leaderboard.page import page
 from orchestrator.leaderboard.rows_csv import rows_csv
+from orchestrator.leaderboard.source import Source, source
 from orchestrator.leaderboard.table import leaderboard
-from orchestrator.search.selection import metered_alike
 from orchestrator.store.folder import SweepFolder
-from orchestrator.store.result import Result
 
-__all__ = ["board_of", "leaderboard", "write"]
+__all__ = ["board_of", "join", "leaderboard", "source", "write"]
 
 
-def board_of(folder: SweepFolder, contents: Contents) -> Board:
-    """The leaderboard of a sweep's folder."""
-    tested = [result.id for result in contents.results.values() if result.kind == "final"]
-    answers = {trial: found for trial in tested if (found := folder.predictions_of(trial))}
-    final_on = contents.spec.protocol.final_on if contents.spec else None
-    return leaderboard(
-        contents.name,
-        Protocol(final_on, contents.leak_meter, contents.seeds),
-        _counted(contents),
-        contents.studies,
-        contents.groups,
-        contents.backbones,
-        contents.unreadable,
-        answers,
+def board_of(found: Source) -> Board:
+    """The leaderboard of a sweep, or of several that are joined."""
+    board = leaderboard(
+        found.name,
+        found.protocol,
+        found.results,
+        found.studies,
+        found.groups,
+        found.backbones,
+        found.unreadable,
+        found.predictions,
     )
+    rows = tuple(replace(row, sweep=found.sweeps.get(row.study)) for row in board.rows)
+    return replace(board, rows=rows, differences=tuple(found.differences))
 
 
-def write(folder: SweepFolder, contents: Contents, board: Board) -> None:
-    """Write leaderboard.json, .csv and .html into a sweep's folder, each atomically.
+def write(folder: SweepFolder, found: Source, board: Board) -> None:
+    """Write leaderboard.json, .csv and .html into a folder, each atomically.
 
     Raises:
         InputError: the folder can't be written.
@@ -41,12 +39,8 @@ def write(folder: SweepFolder, contents: Contents, board: Board) -> None:
     files = {
         "json": json.dumps(plain_board(board), indent=1, allow_nan=False),
         "csv": rows_csv(board),
-        "html": page(board, _counted(contents)),
+        "html": page(board, found.results),
     }
     for ending, text in files.items():
         folder.write(folder.path / f"leaderboard.{ending}", text.encode())
     folder.collect()
-
-
-def _counted(contents: Contents) -> Iterable[Result]:
-    return metered_alike(contents.results.values(), contents.leak_meter)

@@ -16,6 +16,16 @@ from orchestrator.store.result import Study
 Interval = tuple[float, float]
 
 
+def line_name(method: str, sweep: str) -> str:
+    """The name of a method's line in a table of several sweeps."""
+    return f"{method} ({sweep})"
+
+
+def method_of(line: str) -> str:
+    """The method that a line is of."""
+    return line.partition(" (")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """What finals are made under.
@@ -118,7 +128,7 @@ class Row:
     metric, class_names: of a user's own task, what its accuracies are, and its classes in order.
     best: whether no method is better on this task and backbone. ties_with_best: whether it can't
     be told from the best, by the same test images (paired.py) or else by intervals over seeds; None
-    where neither can say.
+    where neither can say. sweep: whose study it is, in a table of several sweeps.
     """
 
     backbone: str
@@ -143,6 +153,7 @@ class Row:
     best: bool = False
     ties_with_best: bool | None = None
     quality: Quality | None = None
+    sweep: str | None = None
 
     @property
     def benchmark(self) -> str:
@@ -180,7 +191,11 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The leaderboard of a sweep. unreadable: what is wrong with files that are left aside."""
+    """The leaderboard of a sweep, or of several.
+
+    unreadable: what is wrong with files that are left aside. differences: in how several sweeps
+    were searched and trained.
+    """
 
     sweep: str
     protocol: Protocol
@@ -189,6 +204,7 @@ class Board:
     published_disagreements: tuple[Disagreement, ...] = ()
     unreadable: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
+    differences: tuple[str, ...] = ()
 
     @property
     def mean_names(self) -> tuple[str, ...]:
@@ -208,6 +224,7 @@ def plain_board(board: Board) -> dict[str, Any]:
             for wrong in board.published_disagreements
         ],
         **({"pairs": [asdict(pair) for pair in board.pairs]} if board.pairs else {}),
+        **({"differences": list(board.differences)} if board.differences else {}),
         **({"unreadable": list(board.unreadable)} if board.unreadable else {}),
     }
 
@@ -225,8 +242,8 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "published": plain_reference(row.published),
         "retuned": plain_reference(row.retuned),
     }
-    # Of a user's own task; of finals that kept their predictions.
-    for name in ("metric", "class_names", "quality"):
+    # Of a user's own task; of finals that kept their predictions; of several sweeps.
+    for name in ("metric", "class_names", "quality", "sweep"):
         if not content[name]:
             del content[name]
     return content

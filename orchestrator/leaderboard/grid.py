@@ -136,6 +136,13 @@ def statement(board: Board) -> str:
     )
 
 
+def differing(board: Board) -> str | None:
+    """How several sweeps were searched and trained differently, in a sentence."""
+    if not board.differences:
+        return None
+    return f"NOT THE SAME EFFORT in these sweeps: {'; '.join(board.differences)}."
+
+
 def left_aside(board: Board) -> str | None:
     """Which files could not be read, in a sentence: the numbers are those without them."""
     if not board.unreadable:

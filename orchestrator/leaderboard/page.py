@@ -16,7 +16,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from arc_train.methods import METHODS
-from orchestrator.leaderboard.board import Board, plain_board
+from orchestrator.leaderboard.board import Board, method_of, plain_board
 from orchestrator.leaderboard.comparison import (
     Comparison,
     compare,
@@ -32,6 +32,7 @@ from orchestrator.leaderboard.grid import (
     Column,
     Grid,
     Line,
+    differing,
     final_seeds,
     grid,
     hardly_told,
@@ -89,6 +90,8 @@ def _json(value: Any) -> str:
 
 def _statement(board: Board) -> Iterator[str]:
     yield escape(statement(board))
+    if unlike := differing(board):
+        yield f"<strong>{escape(unlike)}</strong>"
     if aside := left_aside(board):
         yield f"<strong>{escape(aside)}</strong>"
 
@@ -145,7 +148,7 @@ def _filters(board: Board) -> str:
 
 def _family(method: str) -> str:
     """The family of a method that there is; others, a user's own among them, have none."""
-    known = METHODS.get(method)
+    known = METHODS.get(method_of(method))
     return known.family if known else "other"
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from arc_train.backbone import Backbone
 from arc_train.tasks.catalog import catalog
-from orchestrator.leaderboard.board import Board, Mean, Reference, Row
+from orchestrator.leaderboard.board import Board, Mean, Reference, Row, method_of
 from orchestrator.leaderboard.published import (
     Printed,
     comparable,
@@ -59,7 +59,7 @@ def _line(row: Row, backbone: Backbone | None, find: Find) -> Printed | None:
     """The line of a foreign table that a row can be compared with."""
     if backbone is None or not comparable(row.variants):
         return None
-    return find(backbone, row.method, row.benchmark)
+    return find(backbone, method_of(row.method), row.benchmark)
 
 
 def _of_row(row: Row, backbone: Backbone | None, find: Find) -> Reference | None:

@@ -10,7 +10,8 @@ from orchestrator.leaderboard.board import Board, Row, plain_reference
 def rows_csv(board: Board) -> str:
     """The rows as CSV, a column for each hyperparameter that occurs."""
     hyper = sorted({name for row in board.rows for name in row.config or ()})
-    columns = ["backbone", "method", "task", "group", "test_accuracy", "test_std", "test_seeds"]
+    columns = ["sweep"] if any(row.sweep for row in board.rows) else []
+    columns += ["backbone", "method", "task", "group", "test_accuracy", "test_std", "test_seeds"]
     columns += ["test_ci95_low", "test_ci95_high", "best", "ties_with_best"]
     if any(row.metric for row in board.rows):
         columns += ["metric"]

@@ -17,6 +17,7 @@ from orchestrator.leaderboard.grid import (
     Cell,
     Grid,
     Line,
+    differing,
     final_seeds,
     grid,
     hardly_told,
@@ -124,7 +125,8 @@ class _Leaderboard:
         leak = bool(layout.cells(("leak",)))
         marks = legend(self.board, layout.cells(("mean", "group", "task")), leak)
         told = hardly_told(self.board)
-        return [*notes, *marks, *([told] if told else []), statement(self.board)]
+        said = [told, statement(self.board), differing(self.board)]
+        return [*notes, *marks, *filter(None, said)]
 
 
 def _with_means(lines: Iterable[Line], board: Board) -> Iterable[tuple[Line, Mean]]:

@@ -27,9 +27,8 @@ def spec(mode: str = "auto") -> Spec:
 
 
 def ended(results: list[Result], **more: Any) -> Ended:
-    board = leaderboard.board_of(
-        SweepFolder("x"), Contents("x", spec(), {r.id: r for r in results})
-    )
+    found = Contents("x", spec(), {r.id: r for r in results})
+    board = leaderboard.board_of(leaderboard.source(SweepFolder("x"), found))
     plain = {
         "statuses": {},
         "trained": 1,

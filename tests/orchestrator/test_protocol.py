@@ -20,7 +20,7 @@ from arc_train.errors import InputError
 from arc_train.tasks.cache import Entry
 from orchestrator.cluster.worker import RunningPack
 from orchestrator.contents import Contents
-from orchestrator.leaderboard import board_of
+from orchestrator.leaderboard import board_of, source
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
@@ -227,7 +227,7 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
         assert all(torch.equal(first[name], second[name]) for name in first)
     assert [line["purpose"] for line in metered.openings()] == ["final"] * 2 + ["leak meter"] * 2
     found = Contents(metered.spec.name, metered.spec, metered.folder.results())
-    board = board_of(metered.folder, found)
+    board = board_of(source(metered.folder, found))
     for row in board.rows:
         test, best = row.test_accuracy, row.best_on_test
         assert test
@@ -238,7 +238,7 @@ def test_the_leak_meter_only_looks_and_can_be_turned_on_later(
     again = Sweep(tmp_path, images)
     assert again.run() == 0
     unmetered = Contents(again.spec.name, again.spec, again.folder.results())
-    board = board_of(again.folder, unmetered)
+    board = board_of(source(again.folder, unmetered))
     assert [row.best_on_test for row in board.rows] == [None] * 2
 
 

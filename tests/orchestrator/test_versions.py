@@ -62,8 +62,8 @@ def test_every_result_and_pack_is_read_with_all_that_it_says(folder: SweepFolder
 def test_the_leaderboard_is_the_same_to_the_letter(folder: SweepFolder) -> None:
     for name in ("leaderboard.json", "leaderboard.csv"):
         (folder.path / name).unlink()
-    found = contents.read(folder)
-    leaderboard.write(folder, found, leaderboard.board_of(folder, found))
+    found = leaderboard.source(folder, contents.read(folder))
+    leaderboard.write(folder, found, leaderboard.board_of(found))
     for name in ("leaderboard.json", "leaderboard.csv"):
         assert (folder.path / name).read_text() == (KEPT / name).read_text()
 

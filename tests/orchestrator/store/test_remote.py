@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from arc_train.errors import InputError
@@ -23,6 +24,7 @@ from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lock import is_locked, locked
 from orchestrator.store.remote import Remote, below
 from orchestrator.store.result import Result
+from tests.finished import finished
 from tests.gate import Gate, wait_until
 from tests.results import final
 
@@ -256,3 +258,19 @@ def test_a_server_that_is_away_is_told_too(storage: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("orchestrator.store.remote.ATTEMPTS", 1)
     with pytest.raises(InputError, match="can't write there"):
         SweepFolder(storage).create()
+
+
+def test_a_table_joins_a_sweep_here_and_one_in_object_storage(
+    storage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, right = [0, 1] * 20, np.tile([0, 1], (1, 20))
+    finished(tmp_path / "here", labels, {"vtab/dtd": {"arc": right}})
+    finished(f"{storage}/there", labels, {"vtab/dtd": {"lora": right}}, scratch=tmp_path / "there")
+    places = [str(tmp_path / "here"), f"{storage}/there"]
+    assert main(["leaderboard", *places, "--to", f"{storage}/both", "--json"]) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in board["rows"]] == ["arc (here)", "lora (there)"]
+    assert board["pairs"][0]["difference"] == 0
+    kept = Remote(f"{storage}/both").get("leaderboard.json")
+    assert kept
+    assert json.loads(kept) == board
