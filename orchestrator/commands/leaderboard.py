@@ -23,6 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", metavar="FOLDER", help="write page, JSON and CSV there instead of into DIR"
     )
+    parser.add_argument(
+        "--calibration", action="store_true", help="show balanced accuracy and calibration, too"
+    )
     parser.add_argument("--latex", metavar="FILE", help="also write the tables as LaTeX")
     parser.add_argument("--png", metavar="FOLDER", help="also draw the plots as PNG files")
     parser.add_argument("--wandb", action="store_true", help="also have all of it online in W&B")
@@ -66,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(plain_board(board)))
     else:
-        plain_console().print(render(board))
+        plain_console().print(render(board, options.calibration))
     return DONE
 
 

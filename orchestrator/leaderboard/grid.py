@@ -5,17 +5,24 @@ HTML page both draw it, so that they can't differ.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median_low
 
 from arc_train.tasks.standins import VARIANT
 from orchestrator.leaderboard.board import Board, Mean, Row
-from orchestrator.leaderboard.means import VTAB_GROUPS, groups_of
+from orchestrator.leaderboard.means import VTAB_GROUPS, average, groups_of
 from orchestrator.leaderboard.paired import LEVEL
 
 # Over how many tasks the published means of these names go.
 PUBLISHED_SIZE = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
+# What finals' predictions say beside accuracy, and how it is headed.
+QUALITY = {"balanced_accuracy": "balanced\naccuracy", "ece": "ECE", "nll": "NLL"}
+CALIBRATION = (
+    "Balanced accuracy: mean over classes, in %; ECE: calibration error over 15 bins of "
+    "confidence, in %; NLL: cross-entropy, in nats. Means over tasks and finals; * over those that "
+    "kept their predictions."
+)
 MOST_FILES = 4  # that are named where files are left aside
 MOST_TASKS = 6
 TIES = "≈"
@@ -23,7 +30,11 @@ TIES = "≈"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the grid. kind: mean, leak (what the leak meter saw), params, group or task."""
+    """A column of the grid.
+
+    kind: mean, leak (what the leak meter saw), params, quality (calibration, shown when asked for),
+    group or task.
+    """
 
     key: str
     title: str
@@ -92,7 +103,7 @@ def grid(board: Board) -> Grid:
         for mean in board.means
     ]
     for place, column in enumerate(columns):
-        if column.kind in ("params", "leak"):
+        if column.kind in ("params", "leak", "quality"):
             continue
         complete = [
             cells[place].value
@@ -153,8 +164,8 @@ def left_aside(board: Board) -> str | None:
     return f"LEFT ASIDE: {files}: {'; '.join(board.unreadable[:MOST_FILES])}{more}"
 
 
-def legend(board: Board, cells: Iterable[Cell], leak: bool) -> list[str]:
-    """What stands behind the marks of the cells shown and, where they are, the leak columns."""
+def legend(board: Board, cells: Iterable[Cell], kinds: Container[str]) -> list[str]:
+    """What stands behind the marks of the cells shown, and behind these kinds of columns."""
     notes = []
     if any(cell.ties for cell in cells):
         of = " on its backbone" if len({row.backbone for row in board.rows}) > 1 else ""
@@ -164,7 +175,9 @@ def legend(board: Board, cells: Iterable[Cell], leak: bool) -> list[str]:
             else "their 95 % intervals over seeds overlap"
         )
         notes.append(f"{TIES} can't be told from the best{of}: {how}.")
-    if leak:
+    if "quality" in kinds:
+        notes.append(CALIBRATION)
+    if "leak" in kinds:
         notes.append(
             "Best on test: what picking each final's best epoch on the test set would have "
             "claimed; gap: by how much that is too high."
@@ -194,6 +207,13 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
+def figure(value: float | None, column: Column) -> str:
+    """The value of a cell as shown in its column."""
+    if column.kind == "params":
+        return parameters(value)
+    return f"{value:.3f}" if column.key == "nll" and value is not None else number(value)
+
+
 def parameters(count: float | None) -> str:
     """A number of parameters as shown."""
     if count is None:
@@ -211,8 +231,11 @@ def _columns(board: Board) -> list[Column]:
     leak = []
     if any(row.best_on_test for row in board.rows):
         leak = [Column("best_on_test", "best\non test", "leak"), Column("gap", "gap", "leak")]
+    quality = []
+    if any(row.quality for row in board.rows):
+        quality = [Column(key, title, "quality") for key, title in QUALITY.items()]
     if len(groups) == 1:
-        return [*tasks, *leak, params]
+        return [*tasks, *leak, params, *quality]
     means = [Column("mean", "mean", "mean")]
     if all(planned[group] == PUBLISHED_SIZE[group] for group in VTAB_GROUPS):
         means = [
@@ -222,7 +245,8 @@ def _columns(board: Board) -> list[Column]:
     shown = [g for g in groups_of(planned) if planned[g] > (g not in PUBLISHED_SIZE)]
     if len(planned) == 1:
         shown = []  # the mean of the only group is the mean, and of the only task its accuracy
-    return [*means, *leak, params, *(_group(group, planned[group]) for group in shown), *tasks]
+    above = (_group(group, planned[group]) for group in shown)
+    return [*means, *leak, params, *quality, *above, *tasks]
 
 
 def _group(group: str, planned: int) -> Column:
@@ -253,6 +277,9 @@ def _cell(column: Column, mean: Mean, rows: Mapping[str, tuple[int, Row]], seeds
             return Cell(None, want=len(inside))
         value = mean.best_on_test.gap if column.key == "gap" else mean.best_on_test.mean
         return Cell(value, have=mean.best_on_test.n_tasks, want=len(inside))
+    if column.kind == "quality":
+        kept = [getattr(row.quality, column.key) for row in inside if row.quality]
+        return Cell(average(kept), have=len(kept), want=len(inside))
     have = sum(1 for row in inside if row.test_accuracy)
     if column.kind == "params":
         return Cell(mean.params_mean, have=have, want=len(inside))

@@ -13,6 +13,7 @@ from orchestrator.leaderboard.grid import (
     Cell,
     Column,
     Grid,
+    differing,
     grid,
     legend,
     number,
@@ -159,7 +160,7 @@ def _printed(kind: str, rows: Sequence[Row], mean: Mean, columns: Sequence[Colum
 
 
 def _caption(board: Board, numbers: Grid, cells: Sequence[Cell]) -> str:
-    parts = [statement(board), *legend(board, [], leak=False)]
+    parts = [statement(board), *filter(None, [differing(board)]), *legend(board, [], ())]
     parts.append("Highest complete value of a column in bold.")
     if any(cell.partial for cell in cells):
         parts.append(

@@ -5,12 +5,10 @@ it and draws the plots from the data that stands in the page as JSON.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from plotly.offline import get_plotlyjs
@@ -26,6 +24,7 @@ from orchestrator.leaderboard.comparison import (
     sources,
 )
 from orchestrator.leaderboard.grid import (
+    CALIBRATION,
     MOST_TASKS,
     TIES,
     Cell,
@@ -33,18 +32,19 @@ from orchestrator.leaderboard.grid import (
     Grid,
     Line,
     differing,
+    figure,
     final_seeds,
     grid,
     hardly_told,
     left_aside,
     legend,
     number,
-    parameters,
     statement,
 )
 from orchestrator.leaderboard.paired import LEVEL
 from orchestrator.leaderboard.plot_data import cost, searches
 from orchestrator.leaderboard.ranks import ranks
+from orchestrator.leaderboard.template import fill
 from orchestrator.store.result import Result, Status
 
 STATUSES: tuple[Status, ...] = ("done", "stopped", "diverged", "failed")
@@ -65,7 +65,7 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "summary": _summary(board, trials),
         "table": _table(numbers) if board.rows else "",
         "filters": _filters(board),
-        "every": _every(numbers),
+        "every": _every(numbers) + _calibration(numbers),
         "detail": DETAIL if board.rows else "",
         "caption": _caption(numbers, board),
         "beside": _beside(board, numbers),
@@ -77,9 +77,7 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "level": f"{LEVEL:g}",
         "plotly": get_plotlyjs(),
     }
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    # One pass: what is filled in is never searched for placeholders.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    return fill("page.html", parts)
 
 
 def _json(value: Any) -> str:
@@ -161,6 +159,15 @@ def _every(numbers: Grid) -> str:
     )
 
 
+def _calibration(numbers: Grid) -> str:
+    """The button that shows balanced accuracy and calibration."""
+    hidden = "" if any(column.kind == "quality" for column in numbers.columns) else " hidden"
+    return (
+        '<button type="button" class="plain" id="calibration" aria-pressed="false" '
+        f'title="{CALIBRATION}"{hidden}>Show calibration</button>'
+    )
+
+
 def _compact(numbers: Grid) -> bool:
     return sum(column.kind == "task" for column in numbers.columns) > MOST_TASKS
 
@@ -178,10 +185,15 @@ def _head(column: Column, ranks: bool, grouped: bool) -> str:
 
 
 def _caption(numbers: Grid, board: Board) -> str:
-    cells = [cell for line in numbers.lines for cell in line.cells if cell.partial]
+    shown = [
+        cell
+        for line in numbers.lines
+        for cell, column in zip(line.cells, numbers.columns, strict=True)
+        if column.kind != "quality"  # of those the button tells
+    ]
+    cells = [cell for cell in shown if cell.partial]
     notes = ["Highest complete value of a column in bold."]
-    leak = any(column.kind == "leak" for column in numbers.columns)
-    notes += legend(board, (cell for line in numbers.lines for cell in line.cells), leak)
+    notes += legend(board, shown, {column.kind for column in numbers.columns} - {"quality"})
     if any(cell.source is None for cell in cells):
         notes.append("* Mean over the tasks finished so far (how many stands below it).")
     if any(cell.source is not None for cell in cells):
@@ -205,13 +217,13 @@ def _td(cell: Cell, column: Column) -> str:
     data = "" if cell.value is None else f' data-v="{cell.value:.6g}"'
     if cell.source is not None:
         data += f" data-i={cell.source}"
-    text = parameters(cell.value) if column.kind == "params" else number(cell.value)
+    text = figure(cell.value, column)
     small = "" if cell.std is None else f"±{cell.std:.1f}"
     if cell.partial:
         text += f"<sup>{'†' if column.kind == 'task' else '*'}</sup>"
         if column.kind == "task":
             small += f" ({cell.have} of {cell.want})"
-        elif column.kind != "params":
+        elif column.kind not in ("params", "quality"):
             small = f"{cell.have} of {cell.want}"
     elif cell.ties:
         text += f"<sup>{TIES}</sup>"

@@ -18,13 +18,13 @@ from orchestrator.leaderboard.grid import (
     Grid,
     Line,
     differing,
+    figure,
     final_seeds,
     grid,
     hardly_told,
     left_aside,
     legend,
     number,
-    parameters,
     statement,
 )
 
@@ -32,16 +32,20 @@ GAP = 2
 WIDE = 64  # columns from which intervals and re-tuned figures fit
 
 
-def render(board: Board) -> RenderableType:
-    """The leaderboard for a terminal of any width from 40 columns."""
-    return _Leaderboard(board)
+def render(board: Board, calibration: bool = False) -> RenderableType:
+    """The leaderboard for a terminal of any width from 40 columns.
+
+    calibration: with the columns of balanced accuracy and calibration.
+    """
+    return _Leaderboard(board, calibration)
 
 
 class _Leaderboard:
     """Draws a board in the most detailed layout that fits the console."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, calibration: bool) -> None:
         self.board = board
+        self.last = ("quality", "params") if calibration else ("params",)
         self.grid = grid(board)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -89,19 +93,19 @@ class _Leaderboard:
         tasks = [column for column in self.grid.columns if column.kind == "task"]
         choices: list[tuple[tuple[str, ...], bool]] = []
         if len(tasks) <= MOST_TASKS:
-            every = ("task", "mean", "leak", "params")
+            every = ("task", "mean", "leak", *self.last)
             choices += [(every, False), (every, True)]
-        choices.append((("group", "mean", "leak", "params"), False))
+        choices.append((("group", "mean", "leak", *self.last), False))
         if len(tasks) == 1:
             choices = choices[:2]
         first = "mean" if len(tasks) > 1 else "task"
         if any(column.kind == "leak" for column in self.grid.columns):
-            choices += [((first, "leak", "params"), True), ((first, "leak"), True)]
+            choices += [((first, "leak", *self.last), True), ((first, "leak"), True)]
         for kinds, stacked in choices:
             layout = _Layout(self.grid, kinds, stacked, width)
             if layout.fits:
                 return layout
-        return _Layout(self.grid, (first, "params"), True, width)
+        return _Layout(self.grid, (first, *self.last), True, width)
 
     def _notes(self, layout: "_Layout") -> list[str]:
         notes = []
@@ -122,8 +126,7 @@ class _Leaderboard:
             notes.append(
                 f"{mark}fewer than {seeds} finals so far: {missing} of {len(tested)} studies"
             )
-        leak = bool(layout.cells(("leak",)))
-        marks = legend(self.board, layout.cells(("mean", "group", "task")), leak)
+        marks = legend(self.board, layout.cells(("mean", "group", "task")), layout.kinds)
         told = hardly_told(self.board)
         said = [told, statement(self.board), differing(self.board)]
         return [*notes, *marks, *filter(None, said)]
@@ -139,6 +142,7 @@ class _Layout:
 
     def __init__(self, grid: Grid, kinds: Sequence[str], stacked: bool, width: int) -> None:
         self.grid = grid
+        self.kinds = {column.kind for column in grid.columns if column.kind in kinds}
         self.stacked = stacked
         self.places = [
             place
@@ -197,7 +201,7 @@ class _Layout:
         """A number, its mark and its deviation, padded so that decimal points stand in line."""
         cell, kind = line.cells[place], self.grid.columns[place].kind
         text = Text(style="bold" if cell.best else "")
-        text.append(parameters(cell.value) if kind == "params" else number(cell.value))
+        text.append(figure(cell.value, self.grid.columns[place]))
         if place in self.marked:
             mark = "†" if kind == "task" else "*"
             text.append(mark if cell.partial else TIES if cell.ties else " ", style="not bold")

@@ -22,6 +22,7 @@ from orchestrator.leaderboard.board import (
     Mean,
     MeanBestOnTest,
     Protocol,
+    Quality,
     Row,
     Spread,
     Ties,
@@ -152,9 +153,9 @@ def trials(made: Board) -> list[Result]:
     return results
 
 
-def terminal(made: Board, width: int = 80) -> str:
+def terminal(made: Board, width: int = 80, calibration: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(render(made))
+    console.print(render(made, calibration))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line) for line in text.splitlines()) <= width
     return text
@@ -298,6 +299,27 @@ def test_what_seeds_can_not_tell_from_the_best_has_a_quiet_mark_and_a_legend() -
     read = Page(page(metered(board(DEMO)), []))
     assert sum("≈" in cell for line in read.lines for cell in line) == 4
     assert "≈" not in terminal(board(DEMO))
+
+
+def calibrated(made: Board) -> Board:
+    """With calibration of its studies, but for the last one."""
+    rows = [replace(row, quality=Quality(61.0, 4.5, 0.789, 2)) for row in made.rows[:-1]]
+    return replace(made, rows=(*rows, made.rows[-1]))
+
+
+def test_calibration_is_there_for_those_who_ask() -> None:
+    made = calibrated(board(DEMO))
+    assert "ECE" not in terminal(made)
+    text = terminal(made, calibration=True)
+    assert re.search(r"^arc .* 61\.0\* +4\.5\* +0\.789\* +0\.11 M", text, re.MULTILINE)
+    assert "ECE: calibration error" in " ".join(text.split())
+    read = Page(page(made, []))
+    assert [head["data-key"] for head in read.heads if head.get("class") == "quality"] == [
+        "balanced_accuracy",
+        "ece",
+        "nll",
+    ]
+    assert "ECE" not in terminal(board(DEMO), calibration=True)
 
 
 SWIN = "swin_base_patch4_window7_224.ms_in22k"

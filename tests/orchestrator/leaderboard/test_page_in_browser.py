@@ -21,6 +21,7 @@ from tests.orchestrator.leaderboard.test_page import (
     VTAB,
     Board,
     board,
+    calibrated,
     metered,
     published,
     trials,
@@ -236,6 +237,22 @@ def test_pairs_of_methods_stand_in_a_matrix(browser: Any, tmp_path: Path) -> Non
     assert opened.texts("#pair")[0].startswith("arc against lora: +1.0 points")
     opened.tab.select_option("#pairs-on", "task:demo/count")
     assert opened.texts("#pairs tbody td") == cells
+    assert not opened.faults
+
+
+def test_a_button_shows_calibration_and_pointing_tells_it(browser: Any, tmp_path: Path) -> None:
+    opened = show(browser, tmp_path, calibrated(board(DEMO)))
+    seen = opened.tab.locator("#leaderboard tbody tr:first-child td.quality:visible")
+    assert seen.count() == 0
+    opened.tab.click("#calibration")
+    assert seen.all_inner_texts()[1:] == ["4.5*", "0.789*"]
+    opened.tab.click("#leaderboard th[data-key='ece'] button")
+    assert opened.tab.get_attribute("#leaderboard th[data-key='ece']", "aria-sort") == "ascending"
+    opened.tab.hover("#leaderboard tbody tr:first-child td.quality >> nth=2")
+    assert "cross-entropy in nats, mean over tasks" in opened.texts("#detail")[0]
+    assert "digits 0.789" in opened.texts("#detail")[0]
+    opened.tab.hover("#leaderboard tbody tr:first-child td.task")
+    assert "calibration error 4.5 %, cross-entropy 0.789 nats" in opened.texts("#detail")[0]
     assert not opened.faults
 
 
