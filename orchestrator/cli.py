@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": "what a sweep will cost, before anything runs",
     "status": "how far a sweep is, from another terminal",
     "leaderboard": "rebuild the leaderboard from a sweep's result files",
+    "compare": "where two methods differ: tasks, classes, test images",
     "dashboard": "create or update a sweep's workspace and report in W&B",
     "winners": "each study's best configuration, and a sweep file that has them fixed",
     "export": "take a study's winner out of a sweep's folder",

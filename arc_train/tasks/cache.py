@@ -186,6 +186,12 @@ def cached(task: Task, cache: Path) -> list[dict[str, Any]]:
     return [_meta(folder) for folder in entries(task, cache) if not damage_of(folder)]
 
 
+def cached_as(task: Task, fingerprint: str, cache: Path) -> list[Path]:
+    """The folders of a task's entries that hold these very images."""
+    sound = (folder for folder in entries(task, cache) if not damage_of(folder))
+    return [folder for folder in sound if _meta(folder)["fingerprint"] == fingerprint]
+
+
 def entries(task: Task, cache: Path) -> list[Path]:
     """The folders of a task's entries."""
     return sorted(path.parent for path in _place(task, cache).glob("[!.]*/meta"))

@@ -144,6 +144,26 @@ def load(folder: Path, name: str, splits: Sequence[str], side: int) -> Loaded:
     return [flat[start:end].reshape(h, w, 3) for (start, end), (h, w) in views], labels
 
 
+def pick(folder: Path, name: str, split: str, places: Sequence[int]) -> list[Pixels]:
+    """Single images of a split, each verified.
+
+    Raises:
+        Damaged: one isn't as it was written.
+        OSError: a file can't be read.
+    """
+    index = read_index(folder, name)
+    rows = index.rows([split])
+    ends, found = index.ends, []
+    flat = np.asarray(np.memmap(folder / f"{name}.pixels", np.uint8, mode="r"))
+    for place in (rows.start + place for place in places):
+        height, width = index.shapes[place]
+        pixels = flat[ends[place] - 3 * height * width : ends[place]]
+        if digest(pixels.data) != index.digests[place].tobytes():
+            raise Damaged(f"image {place} of {name}.pixels isn't as it was written")
+        found.append(pixels.reshape(height, width, 3))
+    return found
+
+
 def read(path: Path) -> bytes:
     """The content of a stamped file.
 

@@ -132,6 +132,11 @@ def signed(difference: float | None) -> str:
     return "–" if difference is None else f"{difference:+.1f}".replace("-", "−")
 
 
+def level(p: float) -> str:
+    """A p-value as shown."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _given(board: Board) -> Iterable[Row]:
     return (row for row in board.rows if row.published or row.retuned)
 

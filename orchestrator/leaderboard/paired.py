@@ -102,7 +102,7 @@ def compare(
                 p = mcnemar(a[0], b[0])
                 pair = replace(pair, p=p, p_corrected=p, test="McNemar, exact: images, one seed")
             pairs.append(pair)
-        found += holm(pairs)
+        found += _corrected(pairs)
     for mean, weights in means.items():
         over = {
             names: over_these({task: by_task[task] for task in weights}, weights)
@@ -110,14 +110,14 @@ def compare(
             if weights.keys() <= by_task.keys()
         }
         said = "paired over the images and seeds of these tasks"
-        found += holm([_pair(backbone, mean, None, n, e, said) for n, e in over.items()])
+        found += _corrected([_pair(backbone, mean, None, n, e, said) for n, e in over.items()])
     such = {
         names: over_such(list(by_task.values()))
         for names, by_task in estimates.items()
         if len(by_task) == len(finals) > 1
     }
     said = "paired over tasks, as a sample of such tasks"
-    return found + holm([_pair(backbone, SUCH, None, n, e, said) for n, e in such.items()])
+    return found + _corrected([_pair(backbone, SUCH, None, n, e, said) for n, e in such.items()])
 
 
 def of_finals(a: Right, b: Right) -> Estimate:
@@ -164,13 +164,18 @@ def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue)
 
 
-def holm(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs, their p-values corrected for being looked at together."""
-    corrected, largest = [0.0] * len(pairs), 0.0
-    for place, i in enumerate(sorted(range(len(pairs)), key=lambda i: pairs[i].p)):
-        largest = max(largest, min(1.0, (len(pairs) - place) * pairs[i].p))
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values, corrected for being looked at together."""
+    corrected, largest = [0.0] * len(values), 0.0
+    for place, i in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        largest = max(largest, min(1.0, (len(values) - place) * values[i]))
         corrected[i] = largest
-    return [replace(pair, p_corrected=p) for pair, p in zip(pairs, corrected, strict=True)]
+    return corrected
+
+
+def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    values = holm([pair.p for pair in pairs])
+    return [replace(pair, p_corrected=p) for pair, p in zip(pairs, values, strict=True)]
 
 
 def _added(difference: float, parts: Sequence[tuple[float, float]]) -> Estimate:

@@ -57,7 +57,7 @@ def leaderboard(
     for result in results:
         by_study.get(result.study, []).append(result)
     seeds = protocol.seeds
-    tested = {study: _tested(found, seeds) for study, found in by_study.items()}
+    tested = {study: tested_of(found, seeds) for study, found in by_study.items()}
     predictions = predictions or {}
     rows = [
         _row(study, groups[study.task], found, tested[study], predictions)
@@ -81,7 +81,7 @@ def leaderboard(
     return add_references(board, backbones or {})
 
 
-def _tested(results: list[Result], seeds: Sequence[int]) -> list[Result]:
+def tested_of(results: Sequence[Result], seeds: Sequence[int]) -> list[Result]:
     """The winner's finals that count, in the order of their seeds."""
     chosen = select(map(Candidate.of, results))
     tested = [result for result in finals(results, chosen) if result.seed in seeds]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 class SplitAccess:
     """One opening of a test split.
 
-    time: UTC, ISO 8601. purpose: final or leak meter. trials: ids of the finals that are tested.
+    time: UTC, ISO 8601. purpose: final, leak meter or pictures. trials: ids of the finals.
     process: id of the worker's process.
     """
 
