@@ -136,15 +136,13 @@ def halving(spec: Spec) -> Halving | None:
 def made_by(spec: Spec, identity: Identity, result: TrialInfo) -> bool:
     """Whether a sweep of this spec makes a result's trial: one of other rules has another id."""
     kinds: tuple[PackKind, ...] = ("final",) if result.kind == "final" else ("search", "revalidate")
-    specs = [
-        spec.model_copy(update={"protocol": spec.protocol.model_copy(update={"leak_meter": meter})})
-        for meter in (False, True)
-    ]
-    return result.id in {
-        trial_id(each, result.study, identity, kind, result.config, result.seed)
+    metered = spec.protocol.model_copy(update={"leak_meter": not spec.protocol.leak_meter})
+    specs = (spec, spec.model_copy(update={"protocol": metered}))
+    return any(
+        result.id == trial_id(each, result.study, identity, kind, result.config, result.seed)
         for kind in kinds
         for each in specs
-    }
+    )
 
 
 def trial_id(

@@ -59,6 +59,7 @@ class SweepFolder:
         self.packs = self.path / "packs"
         self.adapters = self.path / "adapters"
         self.predictions = self.path / "predictions"
+        self._known: dict[Path, tuple[tuple[int, ...], Result]] = {}
 
     def fetched_spec(self) -> Path | None:
         """The path of spec.yaml, for `orchestrator.spec`; None where there is none."""
@@ -100,7 +101,7 @@ class SweepFolder:
     def survey(self) -> tuple[dict[str, Result], list[Unreadable]]:
         """All results that can be read, by id, and what is wrong with the other files."""
         self._fetch_all(self.trials)
-        results, unreadable = read_each(self.trials, self._result)
+        results, unreadable = read_each(self.trials, self._kept)
         return {result.id: result for result in results}, unreadable
 
     def result(self, trial: str) -> Result | None:
@@ -235,6 +236,14 @@ class SweepFolder:
             with self._reached():
                 self._remote.delete(name)
         path.unlink()
+
+    def _kept(self, path: Path) -> Result:
+        """A result, read once as long as its file is the same."""
+        about = path.stat()
+        same = about.st_ino, about.st_mtime_ns, about.st_size
+        if path not in self._known or self._known[path][0] != same:
+            self._known[path] = same, self._result(path)
+        return self._known[path][1]
 
     def _result(self, path: Path) -> Result:
         return self._record(path, read_result)
