@@ -18,8 +18,9 @@ class Outcome:
     """How a trial ended.
 
     Accuracies in percent. seconds: the trial's share of its pack's time. images_per_second:
-    trained on, in that time. peak_memory: of the pack, in bytes; None on a CPU. execution: how
-    steps ran (execution.py).
+    trained on, in that time. peak_memory: of the pack, in bytes; None on a CPU. energy: the
+    trial's share of what the GPU took, in joules; None where that isn't told. execution: how steps
+    ran (execution.py).
     """
 
     id: str
@@ -34,4 +35,5 @@ class Outcome:
     images_per_second: float
     peak_memory: int | None
     execution: str
+    energy: float | None = None
     note: str | None = None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arc_train.energy import EnergyMeter
 from arc_train.execution import Execution, Stepper
 from arc_train.feed import EVAL_BATCH, Feed, Images
 from arc_train.metrics import accuracy
@@ -70,6 +71,8 @@ class PackRun:
         self._curves: dict[str, list[CurveRow]] = {m.id: [] for m in members}
         self._seconds = dict.fromkeys(self._curves, 0.0)
         self._clock = time.perf_counter()
+        self._joules: dict[str, float] | None = dict.fromkeys(self._curves, 0.0)
+        self._meter = EnergyMeter(self.pack.device)
         self._eval_batches: dict[int, int] = {}  # images in a pass, by trials
 
     def _feed(self, split: Split, prepare: Images, again: bool = True) -> Feed:
@@ -119,7 +122,7 @@ class PackRun:
             val_loss, val_accuracy = validated[i] if validated else (None, None)
             row = CurveRow(self.epoch, train_losses[i], val_loss, val_accuracy)
             self._curves[member.id].append(row)
-        self._share_time()
+        self._share_cost()
         if last:
             return outcomes + [self._outcome(i, "done") for i in range(len(self.pack.members))]
         if validated:
@@ -172,6 +175,7 @@ class PackRun:
             "epoch": self.epoch,
             "curves": {k: [list(row) for row in rows] for k, rows in self._curves.items()},
             "seconds": self._seconds,
+            "joules": self._joules,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -184,6 +188,7 @@ class PackRun:
         self.epoch = state["epoch"]
         self._curves = {k: [CurveRow(*row) for row in v] for k, v in state["curves"].items()}
         self._seconds = dict(state["seconds"])
+        self._joules = state.get("joules")
 
     def _diverged(self, totals: Tensor) -> tuple[list[Outcome], Tensor]:
         """End the trials that diverged in this epoch; totals [T] -> of those that are left."""
@@ -276,16 +281,20 @@ class PackRun:
         """Take trials out of the pack; notes: index -> why."""
         if not notes:
             return []
-        self._share_time()
+        self._share_cost()
         outcomes = [self._outcome(i, status, notes[i]) for i in sorted(notes)]
         self.pack.keep([i for i in range(len(self.pack.members)) if i not in notes])
         return outcomes
 
-    def _share_time(self) -> None:
-        """Charge the time since the last call to the members in equal parts."""
-        now = time.perf_counter()
+    def _share_cost(self) -> None:
+        """Charge time and energy since the last call to the members in equal parts."""
+        now, joules, size = time.perf_counter(), self._meter.spent(), len(self.pack.members)
+        if joules is None:
+            self._joules = None  # of a sum that lacks a part nothing is said
         for member in self.pack.members:
-            self._seconds[member.id] += (now - self._clock) / len(self.pack.members)
+            self._seconds[member.id] += (now - self._clock) / size
+            if self._joules is not None and joules is not None:
+                self._joules[member.id] += joules / size
         self._clock = now
 
     def _outcome(self, index: int, status: str, note: str | None = None) -> Outcome:
@@ -305,6 +314,7 @@ class PackRun:
             seconds=round(self._seconds[trial], 3),
             images_per_second=len(curve) * self.train_images / max(1e-9, self._seconds[trial]),
             peak_memory=self.pack.memory.peak,
+            energy=round(self._joules[trial], 1) if self._joules else None,
             execution=self._stepper.used,
             note=note,
         )

@@ -140,7 +140,7 @@ def processes(token: str) -> Iterator[Path]:
 
 def outcome(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """All that a result says but for what it cost, where, and by which commit."""
-    other = ("seconds", "images_per_second", "peak_memory", "device", "code", "digest")
+    other = ("seconds", "images_per_second", "peak_memory", "energy", "device", "code", "digest")
     return {
         trial: {k: v for k, v in result.items() if k not in other}
         for trial, result in results.items()

@@ -283,6 +283,7 @@ class RunningPack:
             execution=outcome.execution,
             images_per_second=round(outcome.images_per_second, 1),
             peak_memory=outcome.peak_memory,
+            energy=outcome.energy,
             test_curve=tuple(tested) if metered else None,
         )
         self.folder.write_result(result)

@@ -103,6 +103,20 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a final cost: means over the finals, each with its share of its pack.
+
+    images_per_second: trained on. peak_memory: the most bytes that their pack held on its GPU, and
+    energy: in joules; both None where that isn't told, as on a CPU.
+    """
+
+    seconds: float
+    images_per_second: float
+    peak_memory: int | None
+    energy: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """An accuracy that others printed; difference: ours minus it, in points.
 
@@ -154,6 +168,7 @@ class Row:
     ties_with_best: bool | None = None
     quality: Quality | None = None
     sweep: str | None = None
+    cost: Cost | None = None
 
     @property
     def benchmark(self) -> str:
@@ -242,8 +257,8 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "published": plain_reference(row.published),
         "retuned": plain_reference(row.retuned),
     }
-    # Of a user's own task; of finals that kept their predictions; of several sweeps.
-    for name in ("metric", "class_names", "quality", "sweep"):
+    # Of a user's own task; of finals that kept their predictions; of several sweeps; of newer code.
+    for name in ("metric", "class_names", "quality", "sweep", "cost"):
         if not content[name]:
             del content[name]
     return content

@@ -23,6 +23,7 @@ from orchestrator.leaderboard.comparison import (
     signed,
     sources,
 )
+from orchestrator.leaderboard.costs import cost_table
 from orchestrator.leaderboard.grid import (
     CALIBRATION,
     MOST_TASKS,
@@ -70,6 +71,7 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "caption": _caption(numbers, board),
         "beside": _beside(board, numbers),
         "statuses": _statuses(board, trials),
+        "costs": cost_table(board),
         "board": _json(plain_board(board)),
         "trials": _json(searches(board, trials)),
         "ranks": _json([asdict(ranking) for ranking in ranks(board)]),

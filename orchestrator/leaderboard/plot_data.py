@@ -40,12 +40,16 @@ def _trial(trial: Result, row: Row) -> dict[str, Any]:
         "status": trial.status,
         "epochs": trial.epochs_run,
         "val": _rounded(trial.val_accuracy),
+        "seconds": _rounded(trial.seconds),
         "curve": [
             [epoch, _rounded(accuracy)]
             for epoch, _, _, accuracy in trial.curve
             if accuracy is not None
         ],
     }
+    for name, value in (("memory", trial.peak_memory), ("energy", trial.energy)):
+        if value is not None:
+            slim[name] = _rounded(float(value))
     if trial.note:
         slim["note"] = trial.note
     if won:

@@ -21,6 +21,9 @@ def rows_csv(board: Board) -> str:
         columns += ["test_balanced_accuracy", "test_ece", "test_nll", "test_predictions"]
     columns += ["val_accuracy", "val_standard_error", "val_within_one_se", "val_tied_at_top"]
     columns += [*hyper, "trainable_params", "adapter_params", "trials", "seconds"]
+    if any(row.cost for row in board.rows):
+        columns += ["final_seconds", "final_images_per_second"]
+        columns += ["final_peak_memory", "final_energy"]
     if any(row.published or row.retuned for row in board.rows):
         columns += ["published", "published_difference", "published_protocol"]
         columns += ["published_weights", "published_same_weights", "published_source"]
@@ -46,6 +49,8 @@ def _cells(row: Row) -> dict[str, object]:
     if kept := row.quality:
         cells |= {"test_balanced_accuracy": kept.balanced_accuracy, "test_ece": kept.ece}
         cells |= {"test_nll": kept.nll, "test_predictions": kept.n}
+    if row.cost:
+        cells |= {f"final_{name}": value for name, value in asdict(row.cost).items()}
     if row.ties:
         cells |= {f"val_{name}": count for name, count in asdict(row.ties).items()}
     for kind, reference in (("published", row.published), ("retuned", row.retuned)):

@@ -17,6 +17,7 @@ from arc_train.predictions import Predictions
 from orchestrator.leaderboard.board import (
     BestOnTest,
     Board,
+    Cost,
     Interval,
     Mean,
     MeanBestOnTest,
@@ -108,6 +109,7 @@ def _row(
         trainable_params=winner.trainable_params if winner else None,
         adapter_params=winner.adapter_params if winner else None,
         quality=quality(tested, predictions),
+        cost=_cost(tested),
         trials=len(searched),
         statuses=dict(sorted(Counter(result.status for result in searched).items())),
         seconds=round(sum(result.seconds for result in results), 3),
@@ -115,6 +117,20 @@ def _row(
         metric=next((r.data.metric for r in results if r.data.metric), None),
         class_names=next((r.data.class_names for r in tested if r.data.class_names), ()),
         best_on_test=_best_on_test([r.test_curve for r in tested if r.test_curve is not None]),
+    )
+
+
+def _cost(tested: Sequence[Result]) -> Cost | None:
+    """What a study's finals cost; None where one is of code that told only its seconds."""
+    speeds = [r.images_per_second for r in tested if r.images_per_second is not None]
+    if not tested or len(speeds) < len(tested):
+        return None
+    energies = [r.energy for r in tested if r.energy is not None]
+    return Cost(
+        seconds=statistics.fmean(r.seconds for r in tested),
+        images_per_second=statistics.fmean(speeds),
+        peak_memory=max((r.peak_memory for r in tested if r.peak_memory is not None), default=None),
+        energy=statistics.fmean(energies) if len(energies) == len(tested) else None,
     )
 
 

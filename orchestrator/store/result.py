@@ -123,6 +123,7 @@ class Result(TrialInfo):
     Accuracies in percent, losses as means over images, seconds of its worker. note: why it ended
     early. execution: how training steps ran: eager, compiled or graph. images_per_second: trained
     on, in the trial's share of its pack's time. peak_memory: of the pack on its GPU, in bytes.
+    energy: that the GPU took, the trial's share, in joules; None where it doesn't tell.
     test_curve: of finals under the leak meter, a row for each epoch. What files of version 1 lack
     is None.
     """
@@ -145,6 +146,7 @@ class Result(TrialInfo):
     execution: str | None = None
     images_per_second: float | None = None
     peak_memory: int | None = None
+    energy: float | None = None
     test_curve: TestCurve | None = None
     version: int = field(default=VERSION)
 
@@ -177,8 +179,9 @@ def read_result(path: Path) -> Result:
 def plain_result(result: Result) -> dict[str, Any]:
     """A result as the plain data of its file."""
     content = record.plain(_RESULT, result)
-    if result.test_curve is None:
-        del content["test_curve"]
+    for name in ("energy", "test_curve"):
+        if content[name] is None:
+            del content[name]
     for name in ("metric", "class_names", "limit"):
         if content["data"][name] is None:
             del content["data"][name]

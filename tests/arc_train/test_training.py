@@ -322,3 +322,34 @@ def test_ridge_is_sklearns_in_one_epoch(backbone: nn.Module) -> None:
         assert abs(state["head.bias"].numpy() - judge.intercept_).max() < 1e-4
         predicted = judge.predict(features).argmax(axis=1)
         assert np.array_equal(run.predict(TRAIN)[i].predicted, predicted)
+
+
+class Metered:
+    """A card that takes 12 joules between any two looks."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.taken = 0
+
+    def spent(self) -> float | None:
+        self.taken += 12
+        return 12.0
+
+
+def test_energy_is_shared_by_those_in_training_and_survives_a_checkpoint(
+    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arc_train.training.EnergyMeter", Metered)
+    trials = members([0.01, 1e30, 0.02])  # the second diverges in its first epoch
+    run = start(backbone, trials, epochs=2)
+    lost = run.run_epoch()
+    state = run.state_dict()
+    again = start(backbone, trials, epochs=2)
+    again.load_state_dict(state)
+    ended = [*lost, *again.run_epoch()]
+    taken = run._meter.taken + again._meter.taken  # type: ignore[attr-defined]
+    assert [outcome.energy for outcome in lost] == [pytest.approx(12 / 3)]
+    assert sum(outcome.energy or 0 for outcome in ended) == pytest.approx(taken)
+    del state["joules"]  # of older code: the sum isn't known
+    older = start(backbone, trials, epochs=2)
+    older.load_state_dict(state)
+    assert {outcome.energy for outcome in older.run_epoch()} == {None}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from arc_train.methods import METHODS
+from orchestrator.leaderboard.board import Cost
 from orchestrator.leaderboard.page import page
 from orchestrator.leaderboard.paired import Pair
 from tests.orchestrator.leaderboard.test_page import (
@@ -245,7 +246,7 @@ def test_a_button_shows_calibration_and_pointing_tells_it(browser: Any, tmp_path
     seen = opened.tab.locator("#leaderboard tbody tr:first-child td.quality:visible")
     assert seen.count() == 0
     opened.tab.click("#calibration")
-    assert seen.all_inner_texts()[1:] == ["4.5*", "0.789*"]
+    assert [text.split() for text in seen.all_inner_texts()[1:]] == [["4.5", "*"], ["0.789", "*"]]
     opened.tab.click("#leaderboard th[data-key='ece'] button")
     assert opened.tab.get_attribute("#leaderboard th[data-key='ece']", "aria-sort") == "ascending"
     opened.tab.hover("#leaderboard tbody tr:first-child td.quality >> nth=2")
@@ -254,6 +255,29 @@ def test_a_button_shows_calibration_and_pointing_tells_it(browser: Any, tmp_path
     opened.tab.hover("#leaderboard tbody tr:first-child td.task")
     assert "calibration error 4.5 %, cross-entropy 0.789 nats" in opened.texts("#detail")[0]
     assert not opened.faults
+
+
+def test_accuracy_stands_against_what_finals_cost(browser: Any, tmp_path: Path) -> None:
+    made = board(DEMO)
+    rows = [
+        replace(row, cost=Cost(2.0 + i, 100.0, 10**9 * (1 + i), None if i else 5000.0))
+        for i, row in enumerate(made.rows)
+    ]
+    opened = show(browser, tmp_path, replace(made, rows=tuple(rows)))
+    assert opened.texts("#against option") == [
+        *("trainable parameters", "time of a final", "peak memory", "energy of a final")
+    ]
+    for key, values in (("seconds", [3, 6]), ("memory", [3, 6]), ("energy", [5])):
+        opened.tab.select_option("#against", key)
+        across = opened.tab.evaluate("$('params').data.flatMap((trace) => trace.x)")
+        assert across == pytest.approx(values)
+    assert opened.texts("#h-cost >> xpath=ancestor::section >> css=tbody tr") == [
+        "linear\t3.0\t100\t3.00 GB\t–",
+        "arc\t6.0\t100\t6.00 GB\t–",
+    ]
+    plain = show(browser, tmp_path, made)
+    assert not plain.tab.locator("#against").is_visible()
+    assert plain.faults == opened.faults == []
 
 
 def test_hidden_cells_are_no_stop_for_the_tab_key(browser: Any, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from arc_train.predictions import Predictions
 from arc_train.tasks.catalog import catalog
 from orchestrator.leaderboard.board import (
     Board,
+    Cost,
     MeanBestOnTest,
     Protocol,
     Quality,
@@ -26,6 +27,7 @@ from orchestrator.leaderboard.board import (
     Spread,
     plain_board,
 )
+from orchestrator.leaderboard.costs import MethodCost, method_costs
 from orchestrator.leaderboard.rows_csv import rows_csv
 from orchestrator.leaderboard.table import leaderboard
 from orchestrator.search.selection import Candidate, select
@@ -417,6 +419,24 @@ def test_calibration_and_balanced_accuracy_are_means_over_kept_predictions() -> 
     without = board(results, **settings)
     assert "quality" not in plain_board(without)["rows"][0]
     assert "test_ece" not in rows_csv(without)
+
+
+def test_what_finals_cost_is_a_mean_and_of_the_card_known_only_where_all_tell() -> None:
+    results, settings = methods({"one": [[75.0, 100.0], []]})
+    told = {"images_per_second": 30.0, "peak_memory": 10**9, "energy": 500.0}
+    first, second = (replace(r, **told, seconds=2.0 + r.seed) for r in results if r.kind == "final")
+    searched = [r for r in results if r.kind == "search"]
+    made = board([*searched, first, replace(second, energy=700.0)], **settings)
+    assert made.rows[0].cost == Cost(2.5, 30.0, 10**9, 600.0)
+    assert plain_board(made)["rows"][0]["cost"]["energy"] == 600
+    line, empty = csv.DictReader(io.StringIO(rows_csv(made)))
+    assert (line["final_energy"], empty["final_energy"]) == ("600.0", "")
+    assert method_costs(made) == [MethodCost("b", "one", Cost(2.5, 30.0, 10**9, 600.0))]
+    on_cpu = replace(second, energy=None, peak_memory=None)
+    assert board([*searched, first, on_cpu], **settings).rows[0].cost == Cost(2.5, 30, 10**9, None)
+    older = replace(second, images_per_second=None)
+    assert "cost" not in plain_board(board([*searched, first, older], **settings))["rows"][0]
+    assert "final_energy" not in rows_csv(board(results, **settings))
 
 
 def test_without_finals_nothing_is_compared() -> None:
