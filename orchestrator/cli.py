@@ -20,6 +20,7 @@ COMMANDS = {
     "leaderboard": "rebuild the leaderboard from a sweep's result files",
     "compare": "where two methods differ: tasks, classes, test images",
     "dashboard": "create or update a sweep's workspace and report in W&B",
+    "importance": "how much of the accuracies each method's hyperparameters explain",
     "winners": "each study's best configuration, and a sweep file that has them fixed",
     "export": "take a study's winner out of a sweep's folder",
     "replay": "search algorithms on a table of finished trials",

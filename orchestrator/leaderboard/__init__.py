@@ -10,6 +10,7 @@ from orchestrator.leaderboard.rows_csv import rows_csv
 from orchestrator.leaderboard.source import Source, source
 from orchestrator.leaderboard.table import leaderboard
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.importance import importances_in
 
 __all__ = ["board_of", "join", "leaderboard", "source", "write"]
 
@@ -39,7 +40,7 @@ def write(folder: SweepFolder, found: Source, board: Board) -> None:
     files = {
         "json": json.dumps(plain_board(board), indent=1, allow_nan=False),
         "csv": rows_csv(board),
-        "html": page(board, found.results),
+        "html": page(board, found.results, importances_in(folder)),
     }
     for ending, text in files.items():
         folder.write(folder.path / f"leaderboard.{ending}", text.encode())

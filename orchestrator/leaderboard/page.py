@@ -45,7 +45,9 @@ from orchestrator.leaderboard.grid import (
 from orchestrator.leaderboard.paired import LEVEL
 from orchestrator.leaderboard.plot_data import cost, searches
 from orchestrator.leaderboard.ranks import ranks
+from orchestrator.leaderboard.shares import section
 from orchestrator.leaderboard.template import fill
+from orchestrator.store.importance import Importances
 from orchestrator.store.result import Result, Status
 
 STATUSES: tuple[Status, ...] = ("done", "stopped", "diverged", "failed")
@@ -56,8 +58,11 @@ DETAIL = (
 )
 
 
-def page(board: Board, results: Iterable[Result]) -> str:
-    """The page of a sweep: leaderboard, accuracy against parameters, searches, statuses."""
+def page(board: Board, results: Iterable[Result], matters: Importances | None = None) -> str:
+    """The page of a sweep: leaderboard, accuracy against parameters, searches, statuses.
+
+    matters: what is known of the importance of hyperparameters.
+    """
     trials = list(results)
     numbers = grid(board)
     parts = {
@@ -70,6 +75,7 @@ def page(board: Board, results: Iterable[Result]) -> str:
         "detail": DETAIL if board.rows else "",
         "caption": _caption(numbers, board),
         "beside": _beside(board, numbers),
+        "matters": section(matters, sum(row.trials for row in board.rows)),
         "statuses": _statuses(board, trials),
         "costs": cost_table(board),
         "board": _json(plain_board(board)),
