@@ -28,7 +28,7 @@ from arc_train.tasks.views import Split
 from arc_train.trained import count, state_of
 from arc_train.training import PackRun
 
-ROUNDS, ETA = 2, 3  # as a sweep has them where its file is silent
+ROUNDS, ETA = 2, 2  # as a sweep has them where its file is silent
 
 
 def search(
@@ -52,8 +52,8 @@ def search(
 ) -> Search:
     """Search a method's hyperparameters on training images, choosing by validation images.
 
-    Trials race by successive halving: at a tenth of the epochs, and then at three times as many
-    each time, a third goes on. Ctrl-C returns what is known so far.
+    Trials race by successive halving: at a tenth of the epochs, and then at twice as many each
+    time, the better half goes on. Ctrl-C returns what is known so far.
 
     Args:
         model: a timm model, which stays as it is.

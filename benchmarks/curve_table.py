@@ -20,9 +20,9 @@ class Curves:
     """The trials of one study, T of them over E epochs, in the order in which they were proposed.
 
     rounds: how many trials each round of the search proposed. right: bool [T, E, N], whether a
-    validation image was classified correctly after an epoch. losses: float16 [T, E, N], its
-    cross-entropy in nats. train_losses: float32 [T, E], means. Of a trial that diverged, losses are
-    NaN from that epoch on. test_accuracy: float32 [T], in percent, after the last epoch, or NaN.
+    validation image was classified correctly after an epoch. losses, train_losses: float32 [T, E],
+    mean cross-entropies in nats on validation and training images; of a trial that diverged NaN
+    from that epoch on. test_accuracy: float32 [T], in percent, after the last epoch, or NaN.
     params: int64 [T], trained parameters. seconds: float32 [T], training and validation.
     """
 
@@ -30,7 +30,7 @@ class Curves:
     configs: tuple[Config, ...]
     rounds: tuple[int, ...]
     right: NDArray[np.bool_]
-    losses: NDArray[np.float16]
+    losses: NDArray[np.float32]
     train_losses: NDArray[np.float32]
     test_accuracy: NDArray[np.float32]
     params: NDArray[np.int64]
@@ -38,7 +38,12 @@ class Curves:
 
     def write(self, path: Path) -> None:
         """As a compressed NumPy archive; a bit for each answer."""
-        named = {"study": asdict(self.study), "configs": self.configs, "rounds": self.rounds}
+        named: dict[str, object] = {
+            "study": asdict(self.study),
+            "configs": self.configs,
+            "rounds": self.rounds,
+        }
+        named["images"] = self.right.shape[-1]
         arrays = {name: value for name, value in vars(self).items() if name not in named}
         arrays |= {"right": np.packbits(self.right, axis=-1), "named": np.array(json.dumps(named))}
         partial = path.with_suffix(".part")
@@ -52,8 +57,7 @@ class Curves:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
         named = json.loads(str(arrays.pop("named")))
-        images = arrays["losses"].shape[-1]
-        right = np.unpackbits(arrays.pop("right"), axis=-1, count=images).astype(bool)
+        right = np.unpackbits(arrays.pop("right"), axis=-1, count=named["images"]).astype(bool)
         study = Study(**named["study"])
         return cls(study, tuple(named["configs"]), tuple(named["rounds"]), right, **arrays)
 
@@ -66,3 +70,47 @@ class Curves:
         }
         configs = tuple(config for part in parts for config in part.configs)
         return cls(parts[0].study, configs, tuple(len(p.configs) for p in parts), **arrays)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The same as rules see it: diverged trials are at 0 % and an infinite loss.
+
+    right: as of the curves. accuracy, loss: float64 [T, E]. test: [T], of what diverged 0. order:
+    the last part of the rank by which trials win, [T]: parameters, then lr.
+    """
+
+    right: NDArray[np.bool_]
+    accuracy: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    test: NDArray[np.float64]
+    order: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, curves: Curves) -> "Finished":
+        """From what was recorded."""
+        diverged = np.isnan(curves.losses)
+        lr = [float(config.get("lr", 0)) for config in curves.configs]
+        return cls(
+            curves.right & ~diverged[..., None],
+            np.where(diverged, 0, 100 * curves.right.mean(axis=2)),
+            np.where(diverged, np.inf, curves.losses),
+            np.nan_to_num(curves.test_accuracy.astype(float)),
+            np.argsort(np.lexsort((lr, curves.params))),
+        )
+
+    @property
+    def epochs(self) -> int:
+        """To the end."""
+        return self.accuracy.shape[1]
+
+    def ranking(self, trials: Sequence[int], epoch: int, count: int = 1) -> list[int]:
+        """Some trials, the best first, by accuracy and then loss over the last `count` epochs."""
+        last = slice(epoch - min(count, epoch), epoch)
+        rows = np.asarray(trials)
+        loss, accuracy = (of[rows, last].mean(axis=1) for of in (self.loss, self.accuracy))
+        return rows[np.lexsort((loss, -accuracy))].tolist()
+
+    def chosen(self, trials: Sequence[int]) -> int:
+        """The winner among trials that reached the last epoch, as a sweep chooses it."""
+        return min(trials, key=lambda t: (-self.accuracy[t, -1], self.loss[t, -1], self.order[t]))

@@ -39,7 +39,6 @@ from orchestrator.spec import Spec, load
 from orchestrator.store.result import Study
 
 MOST_TEST_IMAGES = 1000
-LARGEST = 6e4  # loss that float16 holds
 
 
 def main() -> None:
@@ -102,13 +101,13 @@ class Recorded:
         """One pack to its end: validated after every epoch, tested after the last."""
         run = self._run(configs)
         shape = (len(configs), run.recipe.epochs, len(self.data.val))
-        right, losses = np.zeros(shape, bool), np.full(shape, np.nan, np.float16)
+        right, losses = np.zeros(shape, bool), np.full(shape[:2], np.nan, np.float32)
         ended: list[Outcome] = []
         while not run.done:
             ended += run.run_epoch()
             for member, said in zip(run.pack.members, run.predict_val(), strict=True):
                 right[int(member.id), run.epoch - 1] = said.right
-                losses[int(member.id), run.epoch - 1] = said.loss.clip(max=LARGEST)
+                losses[int(member.id), run.epoch - 1] = said.loss.mean()
         tested = np.full(len(configs), np.nan, np.float32)
         for member, said in zip(run.pack.members, run.predict(self.test), strict=True):
             tested[int(member.id)] = said.accuracy

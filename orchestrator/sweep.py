@@ -84,6 +84,7 @@ def run(spec: Spec, progress: Progress) -> Ended:
     with locked(folder, progress.say):
         for damaged in set_aside_damaged(folder):
             progress.say(f"{damaged}: set aside in {folder.path / 'damaged'}")
+        spec = _as_begun(spec, folder, progress)
         _check_folder(spec, folder)
         if earlier := learn(spec, folder).studies:
             trials = sum(len(study.trials) for study in earlier)
@@ -195,6 +196,21 @@ def _tune(
         except ClusterLost as lost:
             return False, str(lost)
     return False, None
+
+
+def _as_begun(spec: Spec, folder: SweepFolder, progress: Progress) -> Spec:
+    """The spec, with the rungs that its folder began with where it names none.
+
+    What a silent file means has changed between versions, and a sweep goes on as it began.
+    """
+    path = folder.fetched_spec()
+    if path is None or "halving" in spec.search.model_fields_set:
+        return spec
+    begun = load_resolved(path).search.halving
+    if begun != spec.search.halving:
+        progress.say(f"trials are stopped as this sweep began: search.halving {begun or 'null'}")
+    search = spec.search.model_copy(update={"halving": begun})
+    return spec.model_copy(update={"search": search})
 
 
 def _check_folder(spec: Spec, folder: SweepFolder) -> None:

@@ -8,15 +8,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from rich.console import Console
 
 from arc_train.backbones import fingerprint
-from orchestrator import contents, leaderboard
+from orchestrator import contents, leaderboard, sweep
 from orchestrator.plan import Identity, final_trials, pack, search_trials
+from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
-from orchestrator.spec import Spec
+from orchestrator.spec import Spec, resolve
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.result import plain_result
 
+QUIET = Progress(Console(quiet=True))
 KEPT = Path(__file__).parents[1] / "assets" / "sweep-version-1"
 
 
@@ -57,6 +61,19 @@ def test_every_result_and_pack_is_read_with_all_that_it_says(folder: SweepFolder
         }
     planned = {trial.id for plan in folder.pack_records() for trial in plan.trials}
     assert planned == set(results)
+
+
+def test_a_file_that_names_no_rungs_goes_on_with_those_of_its_folder(
+    spec: Spec, folder: SweepFolder, tmp_path: Path
+) -> None:
+    text = yaml.safe_load((KEPT / "sweep.yaml").read_text())
+    named = resolve(text | {"search": {**text["search"], "halving": None}}, "sweep.yaml")
+    del text["search"]["halving"]
+    silent = resolve(text, "sweep.yaml")
+    assert silent.search.halving != spec.search.halving, "the default is another one"
+    assert sweep._as_begun(silent, folder, QUIET).search.halving == spec.search.halving
+    assert sweep._as_begun(named, folder, QUIET) == named
+    assert sweep._as_begun(silent, SweepFolder(tmp_path / "anew"), QUIET) == silent
 
 
 def test_the_leaderboard_is_the_same_to_the_letter(folder: SweepFolder) -> None:
