@@ -71,12 +71,21 @@ def join(sources: Sequence[Source]) -> Source:
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:
-    """The sweeps, those of one name renamed to their places."""
+    """The sweeps, those of one name renamed to as much of their places as tells them apart."""
     twice = [place for place, count in Counter(s.place for s in sources).items() if count > 1]
     if twice:
         raise InputError(f"{twice[0]} is given twice; a table has each sweep once")
     names = Counter(sweep.name for sweep in sources)
-    return [replace(s, name=s.place) if names[s.name] > 1 else s for s in sources]
+    return [replace(s, name=_tail(s, sources)) if names[s.name] > 1 else s for s in sources]
+
+
+def _tail(sweep: Source, sources: Sequence[Source]) -> str:
+    """The end of a sweep's place that no other has: `there/pets`."""
+    parts = sweep.place.split("/")
+    others = [other.place.split("/") for other in sources if other.place != sweep.place]
+    tails = (parts[-count:] for count in range(1, len(parts)))
+    unlike = (tail for tail in tails if all(o[-len(tail) :] != tail for o in others))
+    return "/".join(next(unlike, parts))
 
 
 def _line_names(sources: Sequence[Source]) -> dict[tuple[str, str, str], str]:

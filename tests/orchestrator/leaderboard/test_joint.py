@@ -118,10 +118,7 @@ def test_one_sweep_twice_is_refused_and_two_of_one_name_are_told_apart(
         finished(tmp_path / place / "pets", LABELS, {"vtab/dtd": {"arc": answers(20, 21)}})
     code, board, _ = shown(capsys, tmp_path / "here/pets", tmp_path / "there/pets")
     assert code == 0
-    assert [row["sweep"] for row in board["rows"]] == [
-        f"{tmp_path}/here/pets",
-        f"{tmp_path}/there/pets",
-    ]
+    assert [row["sweep"] for row in board["rows"]] == ["here/pets", "there/pets"]
     code, _, said = shown(capsys, tmp_path / "here/pets", tmp_path / "there/../here/pets")
     assert code == 2
     assert "is given twice" in said

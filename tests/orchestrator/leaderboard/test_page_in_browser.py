@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from arc_train.methods import METHODS
+from orchestrator.cli import main
 from orchestrator.leaderboard.board import Cost
 from orchestrator.leaderboard.page import page
 from orchestrator.leaderboard.paired import Pair
+from tests.orchestrator.leaderboard.test_contrast import digits
 from tests.orchestrator.leaderboard.test_page import (
     DEMO,
     EVIL,
@@ -61,6 +63,12 @@ def browser() -> Iterator[Any]:
 def show(browser: Any, folder: Path, made: Board, **options: Any) -> Opened:
     path = folder / "page.html"
     path.write_text(page(made, trials(made)), encoding="utf-8")
+    opened = opened_at(browser, path, **options)
+    opened.tab.wait_for_selector("html[data-ready]", state="attached")
+    return opened
+
+
+def opened_at(browser: Any, path: Path, **options: Any) -> Opened:
     opened = Opened(browser.new_page(**options))
     opened.tab.set_default_timeout(0)  # however slow the machine is
     opened.tab.on("pageerror", lambda error: opened.faults.append(str(error)))
@@ -70,7 +78,6 @@ def show(browser: Any, folder: Path, made: Board, **options: Any) -> Opened:
     )
     opened.tab.on("request", lambda request: opened.requests.append(request.url))
     opened.tab.goto(path.as_uri())
-    opened.tab.wait_for_selector("html[data-ready]", state="attached")
     return opened
 
 
@@ -169,6 +176,25 @@ def test_axe_finds_no_serious_fault(browser: Any, tmp_path: Path, scheme: str, w
     opened = show(browser, tmp_path, made, color_scheme=scheme, viewport=size)
     found = Axe().run(opened.tab).response["violations"]
     assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 380), ("dark", 1600)])
+def test_a_comparison_with_pictures_opens_without_fault_or_overflow(
+    browser: Any, tmp_path: Path, scheme: str, width: int
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    path = tmp_path / "compared.html"
+    place = str(digits(tmp_path / "s", 20).path)
+    assert main(["compare", place, "arc", "linear", "--page", str(path)]) == 0
+    opened = opened_at(browser, path, color_scheme=scheme, viewport={"width": width, "height": 900})
+    sizes = opened.tab.eval_on_selector_all("img", "all => all.map((one) => one.naturalWidth)")
+    assert sizes == [32] * 12
+    assert opened.tab.evaluate("document.documentElement.scrollWidth") <= width
+    found = Axe().run(opened.tab).response["violations"]
+    assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
+    assert opened.faults == []
+    assert all(url.startswith(("file:", "data:")) for url in opened.requests)
 
 
 def test_sorting_by_a_click_and_by_keyboard(browser: Any, tmp_path: Path) -> None:
