@@ -17,6 +17,7 @@ import ray
 from arc_train.errors import InputError
 from orchestrator.cluster.address import REACH, REMEDY, refusal, running_cluster
 from orchestrator.cluster.interrupt import catch_interrupts
+from orchestrator.cluster.scratch import end_processes
 
 _ENVIRONMENT = {
     # Its loggers would write csv, json and tensorboard files per pack and keep them in memory.
@@ -30,12 +31,13 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # A busy machine takes longer to start than Ray's 30 seconds; `START` is the limit.
-    "RAY_raylet_start_wait_time_s": "300",
+    # A busy machine takes longer to start than Ray's 30 seconds.
+    "RAY_raylet_start_wait_time_s": "60",
     # When its head is lost, Ray ends the driver's process without a word: later than we do.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "120",
 }
 START, END = 300, 15  # seconds for Ray to start or be joined, and to end
+STARTS = 5  # at most, within START
 SILENT = 60  # seconds that the head of a cluster may be silent: it may be starting anew
 OBJECTS = 100 * 2**20  # bytes of Ray's shared memory: packs pass on files, and little else
 GIVEN_UP = 2  # the exit code of bad input
@@ -90,6 +92,21 @@ _KEPT = "what is finished is kept, and the same command goes on"
 
 
 def _init(address: str | None, scratch: Path) -> None:
+    """Join a cluster, or start one.
+
+    A raylet gives the agents that it starts 15 seconds, and dies where a busy machine takes longer
+    (ray-project/ray#65983). Then all is started anew: what was read from disk once is faster now.
+    """
+    for attempt in range(STARTS):
+        try:
+            return _init_once(address, scratch)
+        except Exception as error:
+            if address or attempt == STARTS - 1 or "timed out during startup" not in str(error):
+                raise
+            end_processes(scratch)
+
+
+def _init_once(address: str | None, scratch: Path) -> None:
     own = {}
     if address is None:
         own = {"_temp_dir": str(scratch / "ray"), "object_store_memory": OBJECTS}

@@ -67,9 +67,15 @@ def _clear(base: Path) -> None:
             if os.fstat(file.fileno()).st_uid != os.getuid():
                 continue
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for process in _started_for(lock.parent):
-                os.kill(process, signal.SIGKILL)
+            end_processes(lock.parent)
             shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def end_processes(place: Path) -> None:
+    """Kill the processes whose command line names a folder: those that Ray started for it."""
+    for process in _started_for(place):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def _started_for(place: Path) -> Iterator[int]:
