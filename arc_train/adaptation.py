@@ -32,14 +32,14 @@ class Head(nn.Module):
             weight = self.weight.reshape(trials * classes, width)
             logits = features @ weight.mT
             return logits.view(-1, trials, classes).transpose(0, 1) + self.bias[:, None]
-        rows = features.view(trials, -1, width)
+        rows = features.view(trials, len(features) // trials, width)
         return torch.baddbmm(self.bias[:, None], rows, self.weight.mT)
 
 
 class Adapted(nn.Module):
     """A frozen backbone with a method's tensors and a new head; called like the timm model.
 
-    neck: trained layers between pooled features and head (the method `mlp`), or None.
+    neck: layers between pooled features and head (those of `mlp` and `knn`), or None.
     names: of the plain backbone's tensors.
     """
 
@@ -123,11 +123,14 @@ def adapt(
     num_classes: int,
     *,
     generator: torch.Generator | None = None,
+    images: int = 0,
     **hyperparameters: float | str,
 ) -> Adapted:
     """Adapt a timm model with `method`; only the method's parameters and the head require grad.
 
     method: a name in METHODS, or the dotted name of a module of yours (arc_train.methods.own).
+    generator: what initial values are drawn from, or None for torch's global one.
+    images: how many are trained on, for a method that keeps something of each (`knn`).
 
     The given backbone stays as it was: the result shares its frozen weights and owns the rest.
     The head starts at zero, as in the published ARC scripts, so that first logits are equal.
@@ -143,15 +146,15 @@ def adapt(
     except KeyError:
         raise KeyError(f"unknown method {method!r}; known: {', '.join(METHODS)}") from None
     inner = share(backbone).requires_grad_(False).eval()
-    width: int = inner.num_features  # type: ignore[assignment]
     inner.reset_classifier(0)  # type: ignore[operator]
     call_layers(inner)
     names = frozenset(inner.state_dict())
     device = next(backbone.parameters()).device
-    parts = Adapting(generator, device)
+    parts = Adapting(generator, device, images)
     for entrance in entrances(inner)[:1]:
         entrance.register_forward_hook(_Widen(parts.trials))
     neck = attach(inner, parts, **hyperparameters)
+    width: int = getattr(neck, "width", inner.num_features)  # type: ignore[arg-type]
     head = Head(parts.trained, width, num_classes)
     return Adapted(inner, method, parts, neck, head, names).to(device)
 

@@ -10,10 +10,14 @@ from arc_train.trials import Trials
 class Adapting:
     """The parts that an adapted model shares with the modules of its method.
 
-    generator, device: as `Trained`.
+    generator, device: as `Trained`. images: how many the model is trained on, for a method that
+    keeps something of each.
     """
 
-    def __init__(self, generator: torch.Generator | None, device: torch.device) -> None:
+    def __init__(
+        self, generator: torch.Generator | None, device: torch.device, images: int = 0
+    ) -> None:
+        self.images = images
         self.trained = Trained(generator, device)
         self.trials = Trials()
         self.noise = Noise()

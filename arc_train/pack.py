@@ -57,6 +57,7 @@ class Pack:
         clip: largest gradient norm of a trial.
         chunk: how many trials are fused at a time, or None for as many as memory holds; halved
             when it runs out all the same.
+        images: how many each trial is trained on.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Pack:
         members: Sequence[Member],
         clip: float = 1.0,
         chunk: int | None = None,
+        images: int = 0,
     ) -> None:
         self.method = METHODS[method]
         self.members = sorted(members, key=self._group)
@@ -74,6 +76,7 @@ class Pack:
         self.device = next(backbone.parameters()).device
         self.memory = Memory(self.device)
         self.step = 0
+        self._images = images
         models = [self._alone(backbone, method, num_classes, member) for member in self.members]
         states = [state_of(model.trained) for model in models]
         self.model = self._widest(backbone, method, num_classes, models)
@@ -86,11 +89,10 @@ class Pack:
         self._gather_constants(backbone, models)
         self.model.requires_grad_(False)
 
-    @staticmethod
-    def _alone(backbone: nn.Module, method: str, num_classes: int, member: Member) -> Adapted:
+    def _alone(self, backbone: nn.Module, method: str, num_classes: int, member: Member) -> Adapted:
         hyper = of_the_method(member.config)
-        draws = torch.Generator().manual_seed(Pack.init_seed(member))
-        return adapt(backbone, method, num_classes, generator=draws, **hyper)
+        draws = torch.Generator().manual_seed(self.init_seed(member))
+        return adapt(backbone, method, num_classes, generator=draws, images=self._images, **hyper)
 
     @staticmethod
     def init_seed(member: Member) -> int:

@@ -26,7 +26,7 @@ from arc_train.tasks.catalog import Augment, Resize
 from arc_train.tasks.in_memory import split_of
 from arc_train.tasks.transform import Transform
 from arc_train.tasks.views import Split
-from arc_train.trained import count, state_of
+from arc_train.trained import HEAD_MEMORY, count, state_of
 from arc_train.training import PackRun
 
 Statistics = tuple[Sequence[float], Sequence[float]]
@@ -142,7 +142,10 @@ class Study:
         """The user's model, adapted; state: the trained tensors of a trial."""
         hyper = of_the_method(config)
         draws = torch.Generator().manual_seed(0)
-        module = adapt(self.model, self.method, self.classes, generator=draws, **hyper).eval()
+        images = len(state[HEAD_MEMORY]) if state and HEAD_MEMORY in state else 0
+        module = adapt(
+            self.model, self.method, self.classes, generator=draws, images=images, **hyper
+        ).eval()
         if state is not None:
             load_adapter(module, state)
         return module

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from arc_train.precision import original
 
-HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+HEAD = "head."
+HEAD_WEIGHT, HEAD_BIAS, HEAD_MEMORY = f"{HEAD}weight", f"{HEAD}bias", f"{HEAD}memory"
 
 
 class Trained:
@@ -81,5 +82,5 @@ def count(state: Mapping[str, Tensor | torch.Size]) -> tuple[int, int]:
         name: (entry.shape if isinstance(entry, Tensor) else entry).numel()
         for name, entry in state.items()
     }
-    total = sum(sizes.values())
-    return total, total - sizes[HEAD_WEIGHT] - sizes[HEAD_BIAS]
+    below = sum(size for name, size in sizes.items() if not name.startswith(HEAD))
+    return sum(sizes.values()), below

@@ -57,7 +57,7 @@ class PackRun:
         metric: Metric = "accuracy",
     ) -> None:
         self._classes, self._metric = num_classes, metric
-        self.pack = Pack(backbone, method, num_classes, members, recipe.clip, chunk)
+        self.pack = Pack(backbone, method, num_classes, members, recipe.clip, chunk, len(train))
         self.recipe = replace(recipe, epochs=1) if self.pack.method.solve else recipe
         self.rungs = halving.rungs(self.recipe.epochs) if halving and val is not None else []
         self.eta = halving.eta if halving else 1

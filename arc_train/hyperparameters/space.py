@@ -101,6 +101,7 @@ _BOUNDS: dict[str, tuple[float, bool, float]] = {
     "rank": (1, True, math.inf),
     "tokens": (1, True, math.inf),
     "layers": (1, True, math.inf),
+    "k": (1, True, math.inf),
     "scale": (0, False, math.inf),
     "lr": (0, False, math.inf),
     "weight_decay": (0, True, math.inf),
@@ -110,7 +111,7 @@ _BOUNDS: dict[str, tuple[float, bool, float]] = {
 }
 
 
-_WHOLE = ("rank", "tokens", "layers")
+_WHOLE = ("rank", "tokens", "layers", "k")
 
 
 def parse(name: str, raw: Any, options: Sequence[Value] = ()) -> Dimension:

@@ -18,6 +18,7 @@ from arc_train.methods.deferred import (
     difffit,
     dora,
     fact,
+    knn,
     layernorm,
     lora,
     lora_xs,
@@ -47,8 +48,8 @@ class Method:
     """How a backbone is adapted.
 
     attach: (backbone, parts, **hyperparameters) changes the frozen backbone in place, adds its
-        tensors to `parts.trained`, and returns trained layers between pooled features and head,
-        if it has any.
+        tensors to `parts.trained`, and returns layers between pooled features and head, if it
+        has any; their `width` is that of what the head gets, where it isn't the features'.
     fold: turns an adapted backbone back into a plain timm model, in place, or raises NotFoldable.
     family: what kind of method it is, to sort tables by.
     trains: where the lowest trained tensor lies. What lies below the head or the last block never
@@ -82,6 +83,7 @@ class Method:
 
 BUILT_IN: dict[str, Method] = {
     "ridge": Method(ridge.attach, ridge.fold, "head", trains="head", solve=ridge.solve),
+    "knn": Method(knn.attach, knn.fold, "head", trains="head", solve=knn.solve),
     "linear": Method(selective.attach_linear, selective.fold, "head", trains="head"),
     "mlp": Method(mlp.attach, mlp.fold, "head", trains="head"),
     "full": Method(selective.attach_full, selective.fold, "selective", in_place=True),

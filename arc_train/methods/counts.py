@@ -91,10 +91,10 @@ def _count(backbone: Any, name: str, method: str, setting: dict[str, Any]) -> tu
     """(trained parameters without the head, width of the features)."""
     import torch
 
-    from arc_train.adaptation import trainable, try_adapt
+    from arc_train.adaptation import adapter_state, try_adapt
+    from arc_train.trained import HEAD_WEIGHT, count
 
     with torch.device("meta"):
         model = try_adapt(backbone, name, method, **setting)
-    sizes = {name: p.numel() for name, p in trainable(model).items()}
-    head = sizes.pop("head.weight") + sizes.pop("head.bias")
-    return sum(sizes.values()), head // 2 - 1
+    state = adapter_state(model)
+    return count(state)[1], state[HEAD_WEIGHT].shape[1]

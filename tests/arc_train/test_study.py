@@ -216,7 +216,7 @@ IMAGES, LABELS = TRAIN
         ({"model": nn.Linear(3, 3)}, "expected a timm model, .* found Linear"),
         ({"model": timm.create_model("resnet18")}, "ResNet has no blocks that this method"),
         ({"normalise": None}, r"give normalise=\(mean, std\)"),
-        ({"method": "ark"}, "unknown method 'ark'; known: ridge, linear"),
+        ({"method": "ark"}, "unknown method 'ark'; known: ridge, knn, linear"),
         ({"space": {"rnk": [4]}}, "arc has no hyperparameter 'rnk'; it has lr"),
         ({"space": {"rank": [0]}}, "rank must be at least 1"),
         ({"trials": 0}, "trials must be at least 1"),

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsClassifier
 from timm.models import VisionTransformer
 from torch import nn
 
@@ -353,3 +354,29 @@ def test_energy_is_shared_by_those_in_training_and_survives_a_checkpoint(
     older = start(backbone, trials, epochs=2)
     older.load_state_dict(state)
     assert {outcome.energy for outcome in older.run_epoch()} == {None}
+
+
+def test_knn_is_sklearns_in_one_epoch(backbone: nn.Module) -> None:
+    """Trials of one pack have their own k, one of them larger than the training set."""
+
+    def weights(distances: np.ndarray) -> np.ndarray:
+        return np.exp((1 - distances) / 0.07)
+
+    ks = (1, 5, 2 * len(TRAIN))
+    trials = [Member(f"t{k}", {"k": k}, 0) for k in ks]
+    run = start(backbone, trials, "knn", epochs=20, halving=Halving(2, 2))
+    outcomes = finish(run)
+    assert [(o.status, o.epochs_run, o.adapter_params) for o in outcomes.values()] == (
+        [("done", 1, 0)] * 3
+    )
+    with torch.no_grad():
+        pixels = Images(HALF, HALF, torch.device("cpu"))
+        features, new = (
+            run.pack.model.frozen(pixels(split.images))  # type: ignore[arg-type]
+            for split in (TRAIN, VAL)
+        )
+    logits = run.pack.logits(new, frozen=True)
+    for k, votes in zip(ks, logits, strict=True):
+        judge = KNeighborsClassifier(min(k, len(TRAIN)), metric="cosine", weights=weights)
+        expected = judge.fit(features, TRAIN.labels).predict_proba(new)
+        assert abs(votes.numpy() - expected).max() < 1e-4
