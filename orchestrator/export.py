@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from timm.models import get_pretrained_cfg
 
 from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
 from arc_train.backbone import Backbone
 from arc_train.errors import InputError
 from arc_train.hyperparameters.space import format_config
-from arc_train.pack import OPTIMISER
+from arc_train.pack import of_the_method
+from arc_train.peft_format import CONFIG, WEIGHTS, peft_lora
 from arc_train.tasks.transform import transform
 from orchestrator import contents
 from orchestrator.contents import Contents
+from orchestrator.leaderboard.table import spread
+from orchestrator.model_card import Card
 from orchestrator.search.selection import Candidate, finals, select
 from orchestrator.spec import Spec
 from orchestrator.store.adapter import read_adapter
@@ -26,17 +30,26 @@ from orchestrator.store.result import Result, Study, plain_result
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the export lies, and what it is, in words."""
+    """Where the export lies, what it is, in words, and its files."""
 
     path: Path
     what: str
+    files: tuple[str, ...]
 
 
-def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -> Exported:
+def export(
+    folder: str,
+    study: str,
+    out: Path,
+    seed: int | None,
+    folded: bool,
+    repository: str | None = None,
+) -> Exported:
     """Write a study's winner, as refitted under one seed, into the folder `out`.
 
-    `adapter.safetensors` with `adapter.json` (study, configuration, accuracies), or, with
-    `folded`, a checkpoint in the layout of timm's `local-dir:`.
+    `adapter.safetensors` with `adapter.json` (study, configuration, accuracies), for `lora` beside
+    peft's files, or, with `folded`, a checkpoint in the layout of timm's `local-dir:`. README.md is
+    its model card; repository: the one on the hub that the card says it is loaded from.
 
     Raises:
         InputError: no such sweep, study or final, or a method that doesn't fold.
@@ -48,22 +61,31 @@ def export(folder: str, study: str, out: Path, seed: int | None, folded: bool) -
     source = sweep.adapter(final.id)
     adapter = read_adapter(source)
     backbone = found.backbones.get(chosen.backbone)
+    if folded and (found.spec is None or backbone is None):
+        raise InputError(f"--fold: {sweep.spec} names the backbone, and can't be read")
+    files = {}
+    if folded and found.spec and backbone:
+        files = _folded(found.spec, backbone, final, adapter)
+    else:
+        about = {**plain_result(final), "backbone": backbone and asdict(backbone)}
+        files["adapter.safetensors"] = source.read_bytes()
+        files["adapter.json"] = json.dumps(about, indent=1).encode()
+        if final.method == "lora" and backbone:
+            files |= _peft(backbone, final, adapter)
+    if found.spec and backbone:
+        library = "timm" if folded else "peft" if CONFIG in files else "arc-sweep"
+        card = _card(found, found.spec, backbone, final, adapter, library, out, repository)
+        files["README.md"] = card.text().encode()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if folded:
-            if found.spec is None or backbone is None:
-                raise InputError(f"--fold: {sweep.spec} names the backbone, and can't be read")
-            _write_folded(found.spec, backbone, final, adapter, out)
-        else:
-            write_atomically(out / "adapter.safetensors", source.read_bytes())
-            about = {**plain_result(final), "backbone": backbone and asdict(backbone)}
-            write_atomically(out / "adapter.json", json.dumps(about, indent=1).encode())
+        for name, content in files.items():
+            write_atomically(out / name, content)
     except OSError as error:
         raise InputError(f"can't write {out}: {error.strerror}") from error
     config = format_config(final.config)
     kind = "plain timm model" if folded else "adapter"
     what = f"{kind} of {chosen}, {config}, seed {final.seed}"
-    return Exported(out, f"{what}, test accuracy {final.test_accuracy:.1f} %")
+    return Exported(out, f"{what}, test accuracy {final.test_accuracy:.1f} %", tuple(files))
 
 
 def _study(found: Contents, name: str) -> Study:
@@ -89,15 +111,59 @@ def _final(found: Contents, study: Study, seed: int | None) -> Result:
     return by_seed[seed]
 
 
-def _write_folded(
-    spec: Spec, backbone: Backbone, final: Result, adapter: dict[str, Any], out: Path
-) -> None:
+def _card(
+    found: Contents,
+    spec: Spec,
+    backbone: Backbone,
+    final: Result,
+    adapter: dict[str, Any],
+    library: str,
+    out: Path,
+    repository: str | None,
+) -> Card:
+    own = [result for result in found.results.values() if result.study == final.study]
+    winner = select(map(Candidate.of, own))
+    tested = {r.seed: r.test_accuracy for r in finals(own, winner) if r.test_accuracy is not None}
+    test = spread([tested[seed] for seed in sorted(tested)])
+    assert test is not None  # since there is a final
+    timm_known = backbone.weights == "timm" and get_pretrained_cfg(backbone.model)
+    place = repository or str(out)
+    if library == "timm":
+        place = f"hf-hub:{repository}" if repository else f"local-dir:{out}"
+    return Card(
+        library=library,
+        place=place,
+        backbone=backbone,
+        final=final,
+        test=test,
+        val_accuracy=winner.val_accuracy if winner else None,
+        final_on=spec.protocol.final_on,
+        classes=len(adapter["head.weight"]),
+        hyper=of_the_method(final.config),
+        licence=(timm_known.license or None) if timm_known else None,
+        hub_name=(timm_known.hf_hub_id or None) if timm_known else None,
+    )
+
+
+def _peft(backbone: Backbone, final: Result, adapter: dict[str, Any]) -> dict[str, bytes]:
+    """The files of peft's format."""
+    rank, scale = int(final.config["rank"]), float(final.config.get("scale", 1.0))
+    model = backbones.build(backbone)
+    model.reset_classifier(len(adapter["head.weight"]))  # type: ignore[operator]
+    tensors, config = peft_lora(model, adapter, rank, scale)
+    return {WEIGHTS: save(tensors), CONFIG: json.dumps(config, indent=1).encode()}
+
+
+def _folded(
+    spec: Spec, backbone: Backbone, final: Result, adapter: dict[str, Any]
+) -> dict[str, bytes]:
+    """The files of a plain checkpoint."""
     model = backbones.build(backbone)
     mean, std = backbones.statistics(backbone, model, spec.data.normalise)
     task = spec.catalog[final.task]
     classes = len(adapter["head.weight"])
     before = set(model.state_dict())
-    hyper: dict[str, Any] = {k: v for k, v in final.config.items() if k not in OPTIMISER}
+    hyper: dict[str, Any] = of_the_method(final.config)
     adapted = adapt(model, final.method, classes, **hyper).eval()
     load_adapter(adapted, adapter)
     try:
@@ -126,5 +192,7 @@ def _write_folded(
     if final.data.class_names:
         configuration["label_names"] = list(final.data.class_names)
     weights = {name: tensor.contiguous() for name, tensor in plain.state_dict().items()}
-    write_atomically(out / "model.safetensors", save(weights))
-    write_atomically(out / "config.json", json.dumps(configuration, indent=1).encode())
+    return {
+        "model.safetensors": save(weights),
+        "config.json": json.dumps(configuration, indent=1).encode(),
+    }

@@ -1,6 +1,11 @@
-"""A stand-in of the hub's file endpoint on 127.0.0.1: HEAD and GET with ETag, commit and Range."""
+"""A stand-in of the hub on 127.0.0.1.
 
+Files: HEAD and GET with ETag, commit and Range. Uploads: a repository made, and a commit to it.
+"""
+
+import base64
 import hashlib
+import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,13 +17,16 @@ class Hub:
     """files: contents by the path that hub addresses name, e.g. `/datasets/a/b/resolve/main/f`.
 
     cut: of the next GET, bytes after which the connection ends; later ones are then refused
-        until `cut` is None. gets: path and Range header of each GET.
+        until `cut` is None. gets: path and Range header of each GET. posts: path and Authorization
+        header of each POST. token: that may write.
     """
 
     files: dict[str, bytes]
     cut: int | None = None
     down: bool = False
+    token: str = "a token that may write"
     gets: list[tuple[str, str | None]] = field(default_factory=list)
+    posts: list[tuple[str, str | None]] = field(default_factory=list)
 
     def __enter__(self) -> "Hub":
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -68,6 +76,47 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             self.wfile.write(content[start:])
+
+        def do_POST(self) -> None:
+            told = self.headers.get("Authorization")
+            hub.posts.append((self.path, told))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if told != f"Bearer {hub.token}":
+                self._answer(403, {"error": "You don't have the rights to write here"})
+                return
+            *_, kind, name = ["", *self.path.rstrip("/").split("/")]
+            if self.path == "/api/repos/create":
+                asked = json.loads(body)
+                place = f"{asked.get('organization') or 'someone'}/{asked['name']}"
+                self._answer(200, {"url": f"{hub.url}/{place}", "name": place})
+            elif self.path == "/api/validate-yaml":
+                self._answer(200, {"errors": [], "warnings": []})
+            elif kind == "preupload":
+                files = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(body)["files"]
+                ]
+                self._answer(200, {"files": files})
+            elif kind == "commit":
+                repository = self.path.removeprefix("/api/models/").removesuffix(f"/commit/{name}")
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        path = f"/{repository}/resolve/{name}/{line['value']['path']}"
+                        hub.files[path] = base64.b64decode(line["value"]["content"])
+                url = f"{hub.url}/{repository}/commit/{'0' * 40}"
+                self._answer(200, {"success": True, "commitOid": "0" * 40, "commitUrl": url})
+            else:
+                self._answer(404, {"error": f"no {self.path} here"})
+
+        def _answer(self, status: int, content: dict[str, object]) -> None:
+            text = json.dumps(content).encode()
+            self.send_response(status)
+            if "error" in content:
+                self.send_header("X-Error-Message", str(content["error"]))
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
 
         def _content(self) -> bytes | None:
             content = hub.files.get(self.path)

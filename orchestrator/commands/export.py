@@ -1,8 +1,10 @@
 """`arc-sweep export`: a study's winner, as an adapter or as a plain checkpoint."""
 
 import argparse
+import tempfile
 from pathlib import Path
 
+from arc_train.errors import InputError
 from orchestrator.commands.arguments import add_folder
 from orchestrator.commands.exit_codes import DONE
 
@@ -13,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "study", metavar="STUDY", help="backbone/method/task, as the results name it"
     )
-    parser.add_argument("-o", "--out", metavar="OUT", required=True, help="folder to write")
+    parser.add_argument("-o", "--out", metavar="OUT", help="folder to write")
     parser.add_argument(
         "--seed", type=int, help="which of the winner's finals (default: the first)"
     )
@@ -23,11 +25,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="merge it into a plain model that timm.create_model('local-dir:OUT') loads",
     )
 
+    parser.add_argument("--push", metavar="USER/NAME", help="also send it to the Hugging Face hub")
+    parser.add_argument("--private", action="store_true", help="as a repository that is private")
+
 
 def run(options: argparse.Namespace) -> int:
-    """Write the winner into a folder; returns the exit code."""
-    from orchestrator.export import export
+    """Write the winner into a folder, and send it if asked to; returns the exit code."""
+    if not options.out and not options.push:
+        raise InputError("give a folder with -o OUT, a repository with --push USER/NAME, or both")
+    if options.private and not options.push:
+        raise InputError("--private is about the repository of --push USER/NAME")
+    from orchestrator.hub import check_can_push, push
 
-    exported = export(options.folder, options.study, Path(options.out), options.seed, options.fold)
-    print(f"{exported.path}: {exported.what}")
+    if options.push:
+        check_can_push(options.push)
+    from orchestrator.export import export  # torch is slow to import
+
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(options.out or scratch)
+        done = export(options.folder, options.study, out, options.seed, options.fold, options.push)
+        if options.out:
+            print(f"{done.path}: {done.what}")
+        if options.push:
+            url = push(done.path, done.files, options.push, options.private)
+            print(f"{url}: {done.what}")
     return DONE

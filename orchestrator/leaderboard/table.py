@@ -102,7 +102,7 @@ def _row(
     return Row(
         **asdict(study),
         group=group,
-        test_accuracy=_spread([r.test_accuracy for r in tested if r.test_accuracy is not None]),
+        test_accuracy=spread([r.test_accuracy for r in tested if r.test_accuracy is not None]),
         val_accuracy=chosen.val_accuracy if chosen else None,
         ties=_ties(chosen, winner.data, searched) if chosen and winner else None,
         config=winner.config if winner else None,
@@ -134,7 +134,7 @@ def _cost(tested: Sequence[Result]) -> Cost | None:
     )
 
 
-def _spread(accuracies: Sequence[float]) -> Spread | None:
+def spread(accuracies: Sequence[float]) -> Spread | None:
     """Mean, sample standard deviation and 95 % interval over seeds; one seed has only a mean."""
     if not accuracies:
         return None
