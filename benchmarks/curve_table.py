@@ -76,10 +76,12 @@ class Curves:
 class Finished:
     """The same as rules see it: diverged trials are at 0 % and an infinite loss.
 
-    right: as of the curves. accuracy, loss: float64 [T, E]. test: [T], of what diverged 0. order:
-    the last part of the rank by which trials win, [T]: parameters, then lr.
+    first: how many trials the first round proposed. right: as of the curves. accuracy, loss:
+    float64 [T, E]. test: [T], of what diverged 0. order: the last part of the rank by which trials
+    win, [T]: parameters, then lr.
     """
 
+    first: int
     right: NDArray[np.bool_]
     accuracy: NDArray[np.float64]
     loss: NDArray[np.float64]
@@ -92,6 +94,7 @@ class Finished:
         diverged = np.isnan(curves.losses)
         lr = [float(config.get("lr", 0)) for config in curves.configs]
         return cls(
+            curves.rounds[0],
             curves.right & ~diverged[..., None],
             np.where(diverged, 0, 100 * curves.right.mean(axis=2)),
             np.where(diverged, np.inf, curves.losses),
@@ -114,3 +117,7 @@ class Finished:
     def chosen(self, trials: Sequence[int]) -> int:
         """The winner among trials that reached the last epoch, as a sweep chooses it."""
         return min(trials, key=lambda t: (-self.accuracy[t, -1], self.loss[t, -1], self.order[t]))
+
+    def gap(self, trials: Sequence[int], left: Sequence[int]) -> float:
+        """Points of test accuracy lost where the winner is chosen among those left alone."""
+        return float(self.test[self.chosen(trials)] - self.test[self.chosen(left)])

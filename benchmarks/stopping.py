@@ -2,11 +2,12 @@
 
     python benchmarks/stopping.py FOLDER...   # of curves, see record_curves.py
 
-Each study's trials are drawn anew many times, in packs of eight as a sweep has them. A rule stops
-trials by what validation says at its rungs, as in a sweep; among those that reach the last epoch
-the selection rule of sweeps chooses. The judge is the test accuracy of the chosen trial, beside
-that of the trial chosen where none is stopped. Intervals are over tasks and their studies, drawn
-with replacement. At last the rule is chosen on all tasks but one and judged on that one.
+A rule stops trials by what validation says at its rungs, as in a sweep; among those that reach the
+last epoch the selection rule of sweeps chooses. The judge is the test accuracy of the chosen trial,
+beside that of the trial chosen where none is stopped: of packs of eight, drawn anew many times from
+each study, and of the study as it was, in the packs that its search proposed. Intervals are over
+tasks and their studies, drawn with replacement. At last the rule is chosen on all tasks but one and
+judged on that one.
 """
 
 import argparse
@@ -169,13 +170,18 @@ for _start, _chance in ((10, 0.05), (10, 0.3), (20, 0.2)):
 
 
 def judge(rule: Rule, finished: Finished) -> Array:
-    """(points of test accuracy lost, percent of epochs, percent of seconds), means over draws."""
+    """Means over draws: points of test accuracy lost, percent of epochs, percent of seconds.
+
+    At last the points that the study as it was lost.
+    """
     rows = []
     for trials in drawn(len(finished.test)):
         left, epochs, seconds = walk(rule, finished, trials)
-        lost = finished.test[finished.chosen(trials)] - finished.test[finished.chosen(left)]
-        rows.append((lost, epochs, seconds))
-    return np.mean(rows, axis=0, dtype=float)
+        rows.append((finished.gap(trials, left), epochs, seconds))
+    every = list(range(len(finished.test)))
+    packs = every[: finished.first], every[finished.first :]
+    left = [trial for pack in packs if pack for trial in walk(rule, finished, pack)[0]]
+    return np.array([*np.mean(rows, axis=0), finished.gap(every, left)])
 
 
 def drawn(count: int) -> list[list[int]]:
@@ -215,14 +221,15 @@ def main() -> None:
     tasks = np.array([each.study.task for each in curves])
     judged = {name: np.array([judge(rule, f) for f in finished]) for name, rule in RULES.items()}
     print(f"{len(curves)} studies of {len(set(tasks))} tasks, {DRAWS} packs of {PACK} of each")
-    print(f"{'':38}{'points lost, 95 %':>23}{'worst':>7}{'epochs':>8}{'seconds':>9}")
+    head = f"{'points lost, 95 %':>23}{'worst':>7}{'as it was, 95 %':>24}{'worst':>7}"
+    print(f"{'':38}{head}{'epochs':>8}{'seconds':>9}")
     for name, rows in sorted(judged.items(), key=lambda item: item[1][:, 1].mean()):
         print(f"{name:38}{costs(rows, tasks)}")
     print(f"{f'{NOW} less {BEFORE}':38}{costs(judged[NOW] - judged[BEFORE], tasks)}")
-    held_out, picked = np.zeros((len(curves), 3)), []
+    held_out, picked = np.zeros((len(curves), 4)), []
     for task in dict.fromkeys(tasks):
         others = {name: rows[tasks != task].mean(axis=0) for name, rows in judged.items()}
-        allowed = [name for name, (_, spent, _) in others.items() if spent <= MOST_SPENT]
+        allowed = [name for name, (_, spent, *_) in others.items() if spent <= MOST_SPENT]
         best = min(allowed, key=lambda name: others[name][0])
         picked.append(f"{task}: {best}")
         held_out[tasks == task] = judged[best][tasks == task]
@@ -234,11 +241,11 @@ def main() -> None:
 
 def costs(rows: Array, tasks: Sequence[str]) -> str:
     """A line of the table."""
-    low, high = interval(rows[:, 0], tasks)
-    lost, epochs, seconds = rows.mean(axis=0)
-    return (
-        f"{lost:7.2f} [{low:5.2f}, {high:5.2f}]{rows[:, 0].max():7.2f}{epochs:8.1f}{seconds:9.1f}"
-    )
+    found = ""
+    for lost in rows[:, 0], rows[:, 3]:
+        low, high = interval(lost, tasks)
+        found += f"{lost.mean():8.2f} [{low:5.2f}, {high:5.2f}]{lost.max():7.2f}"
+    return f"{found}{rows[:, 1].mean():8.1f}{rows[:, 2].mean():9.1f}"
 
 
 def interval(values: Array, tasks: Sequence[str]) -> tuple[float, float]:
