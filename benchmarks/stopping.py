@@ -235,8 +235,9 @@ def main() -> None:
         held_out[tasks == task] = judged[best][tasks == task]
     print(f"{'the best on the other tasks':38}{costs(held_out, tasks)}")
     print("; ".join(picked))
+    print(f"{'points lost':48}{'now':>7}{'before':>7}{'now':>7}{'before':>7}, as it was")
     for each, now, before in zip(curves, judged[NOW], judged[BEFORE], strict=True):
-        print(f"{each.study!s:48}{now[0]:7.2f}{before[0]:7.2f}")
+        print(f"{each.study!s:48}{now[0]:7.2f}{before[0]:7.2f}{now[3]:7.2f}{before[3]:7.2f}")
 
 
 def costs(rows: Array, tasks: Sequence[str]) -> str:
