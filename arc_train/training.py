@@ -5,7 +5,6 @@ draws depends on what ran before: the order of an epoch is a function of its add
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arc_train.energy import EnergyMeter
+from arc_train.costs import Costs
 from arc_train.execution import Execution, Stepper
 from arc_train.feed import EVAL_BATCH, Feed, Images
 from arc_train.metrics import accuracy
@@ -69,10 +68,7 @@ class PackRun:
         self._stepper = Stepper(self.pack, self._frozen, execution)
         self._order_seeds = {m.id: seed for m, seed in zip(members, order_seeds, strict=True)}
         self._curves: dict[str, list[CurveRow]] = {m.id: [] for m in members}
-        self._seconds = dict.fromkeys(self._curves, 0.0)
-        self._clock = time.perf_counter()
-        self._joules: dict[str, float] | None = dict.fromkeys(self._curves, 0.0)
-        self._meter = EnergyMeter(self.pack.device)
+        self._costs = Costs(self._curves, self.pack.device)
         self._eval_batches: dict[int, int] = {}  # images in a pass, by trials
 
     def _feed(self, split: Split, prepare: Images, again: bool = True) -> Feed:
@@ -102,7 +98,7 @@ class PackRun:
 
         A trial that completes the last epoch stays in the pack, so that its weights can be read.
         """
-        self._clock = time.perf_counter()
+        self._costs.restart()
         totals = self._solved() if self.pack.method.solve else self._steps()
         outcomes, totals = self._diverged(totals)
         if not self.pack.members:
@@ -122,7 +118,7 @@ class PackRun:
             val_loss, val_accuracy = validated[i] if validated else (None, None)
             row = CurveRow(self.epoch, train_losses[i], val_loss, val_accuracy)
             self._curves[member.id].append(row)
-        self._share_cost()
+        self._share_costs()
         if last:
             return outcomes + [self._outcome(i, "done") for i in range(len(self.pack.members))]
         if validated:
@@ -174,8 +170,7 @@ class PackRun:
             "pack": self.pack.state_dict(),
             "epoch": self.epoch,
             "curves": {k: [list(row) for row in rows] for k, rows in self._curves.items()},
-            "seconds": self._seconds,
-            "joules": self._joules,
+            **self._costs.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -187,8 +182,7 @@ class PackRun:
         self.pack.load_state_dict(state["pack"])
         self.epoch = state["epoch"]
         self._curves = {k: [CurveRow(*row) for row in v] for k, v in state["curves"].items()}
-        self._seconds = dict(state["seconds"])
-        self._joules = state.get("joules")
+        self._costs.load_state_dict(state)
 
     def _diverged(self, totals: Tensor) -> tuple[list[Outcome], Tensor]:
         """End the trials that diverged in this epoch; totals [T] -> of those that are left."""
@@ -281,27 +275,20 @@ class PackRun:
         """Take trials out of the pack; notes: index -> why."""
         if not notes:
             return []
-        self._share_cost()
+        self._share_costs()
         outcomes = [self._outcome(i, status, notes[i]) for i in sorted(notes)]
         self.pack.keep([i for i in range(len(self.pack.members)) if i not in notes])
         return outcomes
 
-    def _share_cost(self) -> None:
-        """Charge time and energy since the last call to the members in equal parts."""
-        now, joules, size = time.perf_counter(), self._meter.spent(), len(self.pack.members)
-        if joules is None:
-            self._joules = None  # of a sum that lacks a part nothing is said
-        for member in self.pack.members:
-            self._seconds[member.id] += (now - self._clock) / size
-            if self._joules is not None and joules is not None:
-                self._joules[member.id] += joules / size
-        self._clock = now
+    def _share_costs(self) -> None:
+        self._costs.charge([member.id for member in self.pack.members])
 
     def _outcome(self, index: int, status: str, note: str | None = None) -> Outcome:
         trial = self.pack.members[index].id
         curve = self._curves[trial]
         last = curve[-1] if curve else CurveRow(0, None, None, None)
         total, adapter = self.pack.trainable_params(index)
+        seconds, energy = self._costs.seconds(trial), self._costs.energy(trial)
         return Outcome(
             id=trial,
             status=status,
@@ -311,10 +298,10 @@ class PackRun:
             val_accuracy=last.val_accuracy,
             trainable_params=total,
             adapter_params=adapter,
-            seconds=round(self._seconds[trial], 3),
-            images_per_second=len(curve) * self.train_images / max(1e-9, self._seconds[trial]),
+            seconds=round(seconds, 3),
+            images_per_second=len(curve) * self.train_images / max(1e-9, seconds),
             peak_memory=self.pack.memory.peak,
-            energy=round(self._joules[trial], 1) if self._joules else None,
+            energy=None if energy is None else round(energy, 1),
             execution=self._stepper.used,
             note=note,
         )

@@ -18,7 +18,7 @@ from arc_train.peft_format import CONFIG, WEIGHTS, peft_lora
 from arc_train.tasks.transform import transform
 from orchestrator import contents
 from orchestrator.contents import Contents
-from orchestrator.leaderboard.table import spread
+from orchestrator.leaderboard.tested import spread
 from orchestrator.model_card import Card
 from orchestrator.search.selection import Candidate, finals, select
 from orchestrator.spec import Spec

@@ -12,7 +12,7 @@ from arc_train.predictions import Predictions
 from orchestrator.leaderboard.board import Board
 from orchestrator.leaderboard.paired import TASK, Pair, Right, holm, of_finals
 from orchestrator.leaderboard.source import Source
-from orchestrator.leaderboard.table import tested_of
+from orchestrator.leaderboard.tested import tested_of
 from orchestrator.store.result import Result, Study
 
 Both = tuple[float, float]  # of the first method and of the second

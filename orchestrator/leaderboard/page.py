@@ -5,7 +5,6 @@ it and draws the plots from the data that stands in the page as JSON.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from html import escape
@@ -46,12 +45,11 @@ from orchestrator.leaderboard.paired import LEVEL
 from orchestrator.leaderboard.plot_data import cost, searches
 from orchestrator.leaderboard.ranks import ranks
 from orchestrator.leaderboard.shares import section
+from orchestrator.leaderboard.statuses import hours, statuses
 from orchestrator.leaderboard.template import fill
 from orchestrator.store.importance import Importances
-from orchestrator.store.result import Result, Status
+from orchestrator.store.result import Result
 
-STATUSES: tuple[Status, ...] = ("done", "stopped", "diverged", "failed")
-MOST_NOTES = 20
 DETAIL = (
     '<div id="detail" role="status"><p class="soft">Point at a number for what is behind it; '
     "click a task's for its search.</p></div>"
@@ -76,7 +74,7 @@ def page(board: Board, results: Iterable[Result], matters: Importances | None = 
         "caption": _caption(numbers, board),
         "beside": _beside(board, numbers),
         "matters": section(matters, sum(row.trials for row in board.rows)),
-        "statuses": _statuses(board, trials),
+        "statuses": statuses(board, trials),
         "costs": cost_table(board),
         "board": _json(plain_board(board)),
         "trials": _json(searches(board, trials)),
@@ -110,15 +108,9 @@ def _summary(board: Board, trials: Sequence[Result]) -> str:
         (f"{tested} of {len(rows)}", "studies with a result"),
         (f"{sum(row.trials for row in rows):,}", "search trials"),
         (f"{finals:,} of {len(rows) * final_seeds(board):,}", "finals tested"),
-        (_hours(sum(row.seconds for row in rows)), "of training"),
+        (hours(sum(row.seconds for row in rows)), "of training"),
     ]
     return "".join(f"<li><b>{value}</b> {escape(what)}</li>" for value, what in facts)
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} h"
 
 
 def _table(numbers: Grid) -> str:
@@ -284,54 +276,3 @@ def _compared(shown: Sequence[Comparison], several: bool) -> str:
         '<thead><tr><th scope="col">Method</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-
-
-def _statuses(board: Board, trials: Sequence[Result]) -> str:
-    """Search trials and finals by status: a bar and a table by method; why trials ended early."""
-    shown = {row.study for row in board.rows}
-    trials = [t for t in trials if t.study in shown]
-    if not trials:
-        return "<p>No trial has finished yet.</p>"
-    total = Counter(trial.status for trial in trials)
-    bar = "".join(
-        f'<span class="{status}" style="flex-grow:{total[status]}"></span>'
-        for status in STATUSES
-        if total[status]
-    )
-    head = "".join(f'<th scope="col"><i class="{s}"></i>{s}</th>' for s in STATUSES)
-    searched = [trial for trial in trials if trial.kind == "search"]
-    body = "".join(
-        _counts(method, [trial for trial in searched if trial.method == method], "by")
-        for method in dict.fromkeys(row.method for row in board.rows)
-    )
-    body += _counts("All searches", searched)
-    body += _counts("Finals", [trial for trial in trials if trial.kind == "final"])
-    return (
-        f'<div class="bar" aria-hidden="true">{bar}</div><div class="scroll" tabindex="0"><table>'
-        f'<thead><tr><th scope="col">Search trials</th>{head}'
-        '<th scope="col">training</th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{_notes(trials)}"
-    )
-
-
-def _counts(name: str, trials: Sequence[Result], kind: str = "all") -> str:
-    count = Counter(trial.status for trial in trials)
-    cells = "".join(f"<td>{count[status] or '–'}</td>" for status in STATUSES)
-    hours = _hours(sum(trial.seconds for trial in trials))
-    return f'<tr class="{kind}"><th scope="row">{escape(name)}</th>{cells}<td>{hours}</td></tr>'
-
-
-def _notes(trials: Iterable[Result]) -> str:
-    """Why trials diverged or failed, the most frequent reasons first."""
-    why = Counter(
-        (trial.status, trial.note or "no reason recorded")
-        for trial in trials
-        if trial.status in ("diverged", "failed")
-    )
-    if not why:
-        return ""
-    items = "".join(
-        f"<li><b>{count} {status}</b> {escape(str(note))}</li>"
-        for (status, note), count in why.most_common(MOST_NOTES)
-    )
-    return f"<details><summary>Why trials diverged or failed</summary><ul>{items}</ul></details>"

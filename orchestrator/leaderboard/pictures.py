@@ -15,7 +15,7 @@ from arc_train.tasks.hub import UNIFORM
 from arc_train.tasks.pictures import pick_test_images
 from orchestrator.leaderboard.contrast import Contrast, TaskContrast
 from orchestrator.leaderboard.source import Source
-from orchestrator.leaderboard.table import tested_of
+from orchestrator.leaderboard.tested import tested_of
 from orchestrator.store.access import SplitAccess
 from orchestrator.store.folder import SweepFolder, Unwritable
 from orchestrator.store.result import Study

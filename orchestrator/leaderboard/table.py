@@ -10,30 +10,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from scipy.special import stdtrit
-
 from arc_train.backbone import Backbone
 from arc_train.predictions import Predictions
 from orchestrator.leaderboard.board import (
-    BestOnTest,
     Board,
-    Cost,
     Interval,
     Mean,
     MeanBestOnTest,
     Protocol,
     Row,
-    Spread,
     Ties,
 )
 from orchestrator.leaderboard.evidence import Pairs, pairs, quality
 from orchestrator.leaderboard.means import VTAB_GROUPS, average, averages, groups_of, mean_names
 from orchestrator.leaderboard.paired import TASK
 from orchestrator.leaderboard.references import add_references
-from orchestrator.search.selection import Candidate, finals, select
-from orchestrator.store.result import DataInfo, Result, Study, TestCurve
-
-CONFIDENCE = 0.95
+from orchestrator.leaderboard.tested import best_on_test, cost, interval, spread, tested_of
+from orchestrator.search.selection import Candidate, select
+from orchestrator.store.result import DataInfo, Result, Study
 
 
 def leaderboard(
@@ -82,13 +76,6 @@ def leaderboard(
     return add_references(board, backbones or {})
 
 
-def tested_of(results: Sequence[Result], seeds: Sequence[int]) -> list[Result]:
-    """The winner's finals that count, in the order of their seeds."""
-    chosen = select(map(Candidate.of, results))
-    tested = [result for result in finals(results, chosen) if result.seed in seeds]
-    return sorted(tested, key=lambda result: seeds.index(result.seed))
-
-
 def _row(
     study: Study,
     group: str,
@@ -109,58 +96,15 @@ def _row(
         trainable_params=winner.trainable_params if winner else None,
         adapter_params=winner.adapter_params if winner else None,
         quality=quality(tested, predictions),
-        cost=_cost(tested),
+        cost=cost(tested),
         trials=len(searched),
         statuses=dict(sorted(Counter(result.status for result in searched).items())),
         seconds=round(sum(result.seconds for result in results), 3),
         variants=tuple(sorted({r.data.variant for r in results if r.data.variant})),
         metric=next((r.data.metric for r in results if r.data.metric), None),
         class_names=next((r.data.class_names for r in tested if r.data.class_names), ()),
-        best_on_test=_best_on_test([r.test_curve for r in tested if r.test_curve is not None]),
+        best_on_test=best_on_test([r.test_curve for r in tested if r.test_curve is not None]),
     )
-
-
-def _cost(tested: Sequence[Result]) -> Cost | None:
-    """What a study's finals cost; None where one is of code that told only its seconds."""
-    speeds = [r.images_per_second for r in tested if r.images_per_second is not None]
-    if not tested or len(speeds) < len(tested):
-        return None
-    energies = [r.energy for r in tested if r.energy is not None]
-    return Cost(
-        seconds=statistics.fmean(r.seconds for r in tested),
-        images_per_second=statistics.fmean(speeds),
-        peak_memory=max((r.peak_memory for r in tested if r.peak_memory is not None), default=None),
-        energy=statistics.fmean(energies) if len(energies) == len(tested) else None,
-    )
-
-
-def spread(accuracies: Sequence[float]) -> Spread | None:
-    """Mean, sample standard deviation and 95 % interval over seeds; one seed has only a mean."""
-    if not accuracies:
-        return None
-    return Spread(
-        mean=statistics.fmean(accuracies),
-        std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        n=len(accuracies),
-        seeds=tuple(accuracies),
-        ci95=_interval(accuracies),
-    )
-
-
-def _interval(accuracies: Sequence[float]) -> Interval | None:
-    """Student's 95 % interval of the mean over seeds, in percent; None for one seed.
-
-    It covers what a seed changes: initialisation, dropout, the order of batches. It does not cover
-    that another search could choose another configuration, nor that other test images would give
-    another accuracy (a standard error of up to 2.2 points on 500 images, 0.3 on 20,000); all
-    methods are tested on the same images, so of that a comparison feels only a part.
-    """
-    if len(accuracies) < 2:
-        return None
-    mean = statistics.fmean(accuracies)
-    quantile = float(stdtrit(len(accuracies) - 1, (1 + CONFIDENCE) / 2))
-    half = quantile * statistics.stdev(accuracies) / len(accuracies) ** 0.5
-    return max(0.0, mean - half), min(100.0, mean + half)
 
 
 def _ties(winner: Candidate, data: DataInfo, searched: Sequence[Result]) -> Ties | None:
@@ -181,21 +125,6 @@ def _ties(winner: Candidate, data: DataInfo, searched: Sequence[Result]) -> Ties
         standard_error=error,
         within_one_se=sum(1 for _, accuracy in others if accuracy >= top - error),
         tied_at_top=sum(1 for other in others if other == ("done", top)),
-    )
-
-
-def _best_on_test(curves: Sequence[TestCurve]) -> BestOnTest | None:
-    if not curves:
-        return None
-    best = [max(curve, key=lambda row: row.accuracy) for curve in curves]
-    accuracies = [row.accuracy for row in best]
-    gaps = [row.accuracy - curve[-1].accuracy for row, curve in zip(best, curves, strict=True)]
-    return BestOnTest(
-        mean=statistics.fmean(accuracies),
-        std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        n=len(accuracies),
-        epochs=tuple(row.epoch for row in best),
-        gap=statistics.fmean(gaps),
     )
 
 
@@ -329,4 +258,4 @@ def _interval_of_mean(key: str, rows: Sequence[Row], seeds: int) -> Interval | N
     groups = [row.group for row in rows]
     by_seed = zip(*(row.test_accuracy.seeds for row in rows if row.test_accuracy), strict=True)
     means = [averages(groups, accuracies)[key] for accuracies in by_seed]
-    return _interval([mean for mean in means if mean is not None])
+    return interval([mean for mean in means if mean is not None])
