@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from arc_train.predictions import Predictions
 from orchestrator.leaderboard.board import Board
+from orchestrator.leaderboard.evidence import measurable
 from orchestrator.leaderboard.paired import TASK, Pair, Right, holm, of_finals
 from orchestrator.leaderboard.source import Source
 from orchestrator.leaderboard.tested import tested_of
@@ -107,7 +108,7 @@ def plain_contrast(found: Contrast) -> dict[str, Any]:
 
 def class_name(names: Sequence[str], label: int) -> str:
     """How a class is called: by its number, where names aren't known."""
-    return names[label] if label < len(names) else str(label)
+    return names[label] if 0 <= label < len(names) else str(label)
 
 
 def contrast(
@@ -145,8 +146,8 @@ def _incomparable(
         if len(results) < len(source.protocol.seeds):
             return f"{method} has {len(results)} of {len(source.protocol.seeds)} finals"
         known = [source.predictions[r.id] for r in results if r.id in source.predictions]
-        if len(known) < len(results):
-            return f"{method} kept no predictions"
+        if len(known) < len(results) or not all(map(measurable, known)):
+            return f"{method} has no predictions of all finals that can be read"
         kept += known
     prints = {result.data.fingerprint for results in finals for result in results}
     if len(prints) > 1 or any(not np.array_equal(kept[0].labels, p.labels) for p in kept):

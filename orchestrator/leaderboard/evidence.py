@@ -40,7 +40,7 @@ def pairs(
 def quality(finals: Sequence[Result], predictions: Mapping[str, Predictions]) -> Quality | None:
     """A study's balanced accuracy and calibration, over its finals that kept their predictions."""
     kept = [predictions[result.id] for result in finals if result.id in predictions]
-    kept = [one for one in kept if one.labels.size and _measurable(one)]
+    kept = [one for one in kept if one.labels.size and measurable(one)]
     if not kept:
         return None
     return Quality(
@@ -51,7 +51,7 @@ def quality(finals: Sequence[Result], predictions: Mapping[str, Predictions]) ->
     )
 
 
-def _measurable(one: Predictions) -> bool:
+def measurable(one: Predictions) -> bool:
     """Whether confidences are probabilities and losses finite; a damaged file's may be neither."""
     probable = (one.confidence >= 0) & (one.confidence <= 1)
     return bool(probable.all() and np.isfinite(one.loss).all())

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +159,21 @@ def test_what_can_not_be_compared_is_told_in_a_line(
     assert reason in said
 
 
-def test_finals_without_predictions_are_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("fault", ["missing", "torn", "not a probability"])
+def test_finals_without_sound_predictions_are_left_out(
+    tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = digits(tmp_path / "s", 3)
     for path in folder.predictions.iterdir():
-        path.unlink()
-    code, _, said = compared(capsys, folder.path, "arc", "linear")
+        kept = folder.predictions_of(path.stem)
+        assert kept
+        if fault == "missing":
+            path.unlink()
+        elif fault == "torn":
+            path.write_bytes(path.read_bytes()[:-99])
+        else:
+            path.write_bytes(replace(kept, confidence=kept.confidence * np.nan).to_bytes())
+    code, _, said = compared(capsys, folder.path, "arc", "linear", "--json")
     assert code == 2
-    assert "no task to compare arc and linear on: demo/digits: arc kept no predictions" in said
+    reason = "demo/digits: arc has no predictions of all finals that can be read"
+    assert f"no task to compare arc and linear on: {reason}" in said
