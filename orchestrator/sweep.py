@@ -208,7 +208,8 @@ def _as_begun(spec: Spec, folder: SweepFolder, progress: Progress) -> Spec:
         return spec
     begun = load_resolved(path).search.halving
     if begun != spec.search.halving:
-        progress.say(f"trials are stopped as this sweep began: search.halving {begun or 'null'}")
+        rungs = f"{{start: {begun.start}, eta: {begun.eta}}}" if begun else "null"
+        progress.say(f"trials are stopped as this sweep began: search.halving: {rungs}")
     search = spec.search.model_copy(update={"halving": begun})
     return spec.model_copy(update={"search": search})
 
