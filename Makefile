@@ -30,8 +30,9 @@ sweeps: $(VENV)/installed
 clusters: $(VENV)/installed
 	$(BIN)/pytest -m slow --ignore-glob='tests/orchestrator/test_*.py'
 
+# Two hundred drawn faults; goes on where it was stopped.
 chaos: $(VENV)/installed
-	$(BIN)/pytest -m chaos -rs
+	$(BIN)/python -m benchmarks.chaos build/chaos
 
 fuzz: $(VENV)/installed
 	FUZZ_CASES=10000 $(BIN)/pytest tests/test_fuzz.py

@@ -21,7 +21,6 @@ from tests.gate import HOOK, Gate, wait_until
 pytest.importorskip("aiohttp_cors", reason="Ray's launcher and jobs need ray[default]")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.chaos,
     pytest.mark.skipif(unavailable() is not None, reason=str(unavailable())),
     pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="not in a virtual environment"),
 ]

@@ -17,7 +17,7 @@ from orchestrator.sweep import prepare
 from tests.gate import Gate, wait_until
 from tests.sweeps import TRIALS, Sweep, outcome
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.usefixtures("on_cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_cluster")]
 
 
 def until_written(sweep: Sweep, count: int, gate: Gate, process: subprocess.Popen[str]) -> None:

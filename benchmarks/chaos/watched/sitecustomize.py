@@ -1,6 +1,6 @@
 """Notes each epoch of each pack. (Python runs this in every process that has this on PYTHONPATH.)
 
-A line of the file WATCHED_EPOCHS: time, process, pack, epoch. See benchmarks/chaos.py.
+A line of the file WATCHED_EPOCHS: time, process, pack, epoch, and whether it was saved.
 """
 
 import json
@@ -15,8 +15,10 @@ from wrapt import patch_function_wrapper, when_imported
 def _wrap(worker: Any) -> None:
     @patch_function_wrapper(worker, "RunningPack.advance")
     def advance(wrapped: Any, pack: Any, arguments: Any, named: Any) -> Any:
+        before = pack._saved_at
         report = wrapped(0)  # an epoch to a step
-        line = json.dumps([time.time(), os.getpid(), pack.plan.id, report.epoch]) + "\n"
+        saved = report.done or pack._saved_at != before
+        line = json.dumps([time.time(), os.getpid(), pack.plan.id, report.epoch, saved]) + "\n"
         with open(os.environ["WATCHED_EPOCHS"], "ab", buffering=0) as file:
             file.write(line.encode())
         return report

@@ -1,0 +1,76 @@
+"""Sweeps whose processes are killed, whose disk is full, whose files are damaged: what is lost?
+
+    python -m benchmarks.chaos FOLDER --faults 200 --seed 0
+
+Every sweep is hit by several faults of one kind at drawn moments, is run again after each that
+ended it, and once more in peace; then it must equal a sweep that nothing disturbed. FOLDER keeps a
+line for each sweep, so the same command goes on after a campaign that was stopped itself. With
+--plain a script with Ray Tune's own means is hit (plain_script.py), in a FOLDER of its own.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from benchmarks.chaos.arc_sweep import ArcSweep
+from benchmarks.chaos.campaign import clear, disturb
+from benchmarks.chaos.faults import KINDS
+from benchmarks.chaos.plain_tune import PlainTune
+from benchmarks.chaos.tally import Tally, report
+from benchmarks.chaos.victim import HANGS, Victim
+
+
+def main() -> None:
+    """Run what is missing of the campaign, and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--each", type=int, default=6, help="faults for each sweep")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--plain", action="store_true", help="the same trainings by plain Ray Tune")
+    options = parser.parse_args()
+    # What was started in the background ignores Ctrl-C, and so would the drivers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"seed-{options.seed}.jsonl"
+    kept.touch()
+    tallies = [Tally(**json.loads(line)) for line in kept.read_text().splitlines()]
+    sweep = ArcSweep(folder / "calm", folder / "cache", "calm", None)
+    _complete(sweep)
+    make: Callable[..., Victim]
+    if options.plain:
+        calm = PlainTune(folder / "calm-plain", "calm", sweep.sweep, None)
+        _complete(calm)
+        make = partial(PlainTune, sweep=sweep.sweep, calm=calm)
+    else:
+        make = partial(ArcSweep, cache=folder / "cache", calm=sweep.sweep)
+    while sum(tally.injected for tally in tallies) < options.faults:
+        number = len(tallies)
+        tally = Tally(number, options.kinds[number % len(options.kinds)])
+        place = folder / f"sweep-{number}"
+        clear(place)
+        disturb(make(place, seed=f"{options.seed}/{number}"), tally, options.each)
+        tallies.append(tally)
+        with kept.open("a") as file:
+            print(json.dumps(asdict(tally)), file=file)
+        print(tally, file=sys.stderr, flush=True)
+    report(options.kinds, tallies)
+
+
+def _complete(victim: Victim) -> None:
+    """Run it undisturbed, unless it was."""
+    if not victim.complete():
+        victim.start().wait(HANGS)
+    if not victim.complete():
+        sys.exit(f"it doesn't even end undisturbed: see {victim.said}")
+
+
+if __name__ == "__main__":
+    main()
