@@ -30,10 +30,14 @@ class StudyStatus:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to run, as far as the folder tells."""
+        """Whether nothing is left to run, as far as the folder tells.
+
+        A study none of whose trials was trained to its end has no winner, and no finals.
+        """
         if self.search_expected is None or self.finals_expected is None:
             return False
-        return self.search >= self.search_expected and self.finals >= self.finals_expected
+        finals_expected = 0 if self.config is None else self.finals_expected
+        return self.search >= self.search_expected and self.finals >= finals_expected
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,12 @@ class SweepStatus:
 
     @property
     def ended(self) -> bool:
-        """Whether all studies are complete and no driver is at work."""
-        return self.complete == len(self.studies) and not self.running
+        """Whether no driver is at work, and all studies are complete or some trial failed.
+
+        What failed is left to another run.
+        """
+        left = self.complete < len(self.studies) and "failed" not in self.statuses
+        return not self.running and not left
 
 
 def status(path: str) -> SweepStatus:

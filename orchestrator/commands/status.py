@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         const=10.0,
         metavar="SECONDS",
-        help="look again every so many seconds (10) until the sweep is complete",
+        help="look again every so many seconds (10) until the sweep is complete, or its run ends",
     )
     add_json(parser)
 
@@ -55,14 +55,19 @@ def seconds(text: str) -> float:
 
 
 def _states(folder: str, every: float | None) -> Iterator["SweepStatus"]:
-    """The state of a sweep; looking again every few seconds, each that differs from the last."""
+    """The state of a sweep; looking again every few seconds, each that differs from the last.
+
+    Until it has ended, or the driver that was at work is gone, whatever it left.
+    """
     from orchestrator.status import status
 
     state = status(folder)
     yield state
-    while every and not state.ended:
+    driven = state.running
+    while every and not state.ended and (state.running or not driven):
         time.sleep(every)
         last, state = state, status(folder)
+        driven = driven or state.running
         if state != last:
             yield state
 

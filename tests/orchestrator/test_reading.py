@@ -68,6 +68,27 @@ def test_a_watched_sweep_is_shown_again_when_it_went_on(folder: Path, tmp_path: 
     assert watching.returncode == 0
 
 
+@pytest.mark.parametrize("left", ["failed", "diverged", "a driver's death"])
+def test_a_watch_ends_with_the_run_whatever_that_leaves(
+    left: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for finals that never come."""
+    found = list(SweepFolder(folder).results().values())
+    of_one = [one for one in found if one.study == found[0].study]
+    for one in of_one:
+        path = folder / "trials" / f"{one.id}.json"
+        path.unlink()
+        if one.kind == "search" and left in ("failed", "diverged"):
+            other = replace(one, status=left, val_accuracy=None, val_loss=None)
+            path.write_text(result_text(other))
+    driven = iter([True, True, False] if left == "a driver's death" else [False])
+    monkeypatch.setattr("orchestrator.status.is_locked", lambda _: next(driven))
+    assert main(["status", str(folder), "--watch", "0.01", "--json"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert json.loads(last)["running"] is False
+    assert next(driven, None) is None
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(KEPT, tmp_path / KEPT.name))
