@@ -10,7 +10,7 @@ from safetensors.torch import save
 from timm.models import get_pretrained_cfg
 
 from arc_train import NotFoldable, adapt, backbones, fold, load_adapter
-from arc_train.backbone import Backbone
+from arc_train.backbone import ARC_PICO, Backbone
 from arc_train.errors import InputError
 from arc_train.hyperparameters.space import format_config
 from arc_train.pack import of_the_method
@@ -126,7 +126,7 @@ def _card(
     tested = {r.seed: r.test_accuracy for r in finals(own, winner) if r.test_accuracy is not None}
     test = spread([tested[seed] for seed in sorted(tested)])
     assert test is not None  # since there is a final
-    timm_known = backbone.weights == "timm" and get_pretrained_cfg(backbone.model)
+    published = get_pretrained_cfg(backbone.model) if backbone.weights == "timm" else None
     place = repository or str(out)
     if library == "timm":
         place = f"hf-hub:{repository}" if repository else f"local-dir:{out}"
@@ -140,9 +140,16 @@ def _card(
         final_on=spec.protocol.final_on,
         classes=len(adapter["head.weight"]),
         hyper=of_the_method(final.config),
-        licence=(timm_known.license or None) if timm_known else None,
-        hub_name=(timm_known.hf_hub_id or None) if timm_known else None,
+        licence=_licence(backbone, published),
+        hub_name=(published.hf_hub_id or None) if published else None,
     )
+
+
+def _licence(backbone: Backbone, published: Any) -> str | None:
+    """Of the weights: this project's own of the embedded ones, else as timm has it."""
+    if backbone == ARC_PICO:
+        return "apache-2.0"
+    return (published.license or None) if published else None
 
 
 def _peft(backbone: Backbone, final: Result, adapter: dict[str, Any]) -> dict[str, bytes]:

@@ -150,7 +150,7 @@ Images: {final.data.transform or "resized as the backbone takes them"}, normalis
         arguments = "".join(f", {name}={value!r}" for name, value in self.backbone.args.items())
         backbone += f", pretrained={self.backbone.weights == 'timm'}{arguments}"
         backbone += f", num_classes={self.classes})" if self.library == "peft" else ")"
-        if self.backbone.model == ARC_PICO.model:
+        if self.backbone == ARC_PICO:
             imports = "from arc_train import backbones; from arc_train.backbone import ARC_PICO"
             backbone = "backbones.build(ARC_PICO)"
         hyper = "".join(f", {name}={value!r}" for name, value in self.hyper.items())
@@ -162,7 +162,8 @@ Images: {final.data.transform or "resized as the backbone takes them"}, normalis
             classes=self.classes,
             hyper=hyper,
         )
-        if self.library != "timm" and self.backbone.weights not in ("timm", "random"):
+        own_file = self.backbone.weights not in ("timm", "random") and self.backbone != ARC_PICO
+        if self.library != "timm" and own_file:
             lines += "\n# The backbone's weights are a file of their own: load them first."
         return lines
 

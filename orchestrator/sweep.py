@@ -3,6 +3,7 @@
 Running is making the files that are missing, so the same command resumes whatever ended how.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,19 +107,24 @@ def run(spec: Spec, progress: Progress) -> Ended:
         found = leaderboard.source(folder, contents)
         board = leaderboard.board_of(found)
         leaderboard.write(folder, found, board)
-        if not interrupted:
-            tracker.board(board)
-        tracker.close(timeout=10 if interrupted else None)
         results = contents.results
-        statuses: dict[str, int] = {}
-        for result in results.values():
-            statuses[result.status] = statuses.get(result.status, 0) + 1
+        statuses = Counter[str](result.status for result in results.values())
+        if not interrupted:
+            alert = _how_it_ended(statuses, problem) if spec.wandb.alert else None
+            tracker.board(board, alert)
+        tracker.close(timeout=10 if interrupted else None)
         trained = sum(1 for trial in results if before.get(trial) != results[trial])
         complete = not SweepSearch(spec, identity, folder).ready()
         return Ended(
             *(folder.path, board, statuses, trained, complete, interrupted, problem),
             tracker.problem,
         )
+
+
+def _how_it_ended(statuses: Mapping[str, int], problem: str | None) -> str:
+    """For who is told of it elsewhere."""
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+    return f"The run has ended: trials {counts or 'none'}.{f' {problem}' if problem else ''}"
 
 
 def prepare(spec: Spec, progress: Progress) -> Identity:

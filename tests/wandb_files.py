@@ -32,6 +32,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
+    alerts: list[str] = field(default_factory=list)
     exit_code: int | None = None
 
 
@@ -61,6 +62,8 @@ def read(path: Path) -> Run:
             run.summary.update(_items(record.summary.update))
         elif kind == "metric":
             run.metrics[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+        elif kind == "alert":
+            run.alerts.append(record.alert.text)
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     run.config.pop("_wandb", None)

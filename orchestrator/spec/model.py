@@ -145,11 +145,15 @@ class ResourcesSpec(_Part):
 
 
 class WandbSpec(_Part):
-    """Where runs are logged. mode auto: online if there are credentials, else offline."""
+    """Where runs are logged. mode auto: online if there are credentials, else offline.
+
+    alert: whether the end of `run` is told through W&B, by e-mail or Slack as its user has set.
+    """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str | None = None
     entity: str | None = None
+    alert: bool = False
 
 
 class BackboneSpec(_Part):

@@ -75,11 +75,14 @@ class Tracker:
         write = partial(self._write, result)
         self._put(partial(self._try, result.id, result.status, write))
 
-    def board(self, board: Board) -> None:
-        """Queue the leaderboard's run, unless it is written. Returns at once."""
+    def board(self, board: Board, alert: str | None = None) -> None:
+        """Queue the leaderboard's run, unless it is written. Returns at once.
+
+        alert: what W&B tells the user with it, once for each state of the leaderboard.
+        """
         content = json.dumps(plain_board(board), sort_keys=True)
         trial = hashlib.sha256(f"{self._sweep}/leaderboard".encode()).hexdigest()[:16]
-        write = partial(self._write_board, trial, board)
+        write = partial(self._write_board, trial, board, alert)
         self._put(
             partial(self._try, trial, hashlib.sha256(content.encode()).hexdigest()[:16], write)
         )
@@ -189,10 +192,12 @@ class Tracker:
         run.summary.update(runs.summary(result))
         return self._end(run, exit_code=int(result.status == "failed"))
 
-    def _write_board(self, trial: str, board: Board) -> str:
+    def _write_board(self, trial: str, board: Board, alert: str | None) -> str:
         about = {"id": trial, "name": f"leaderboard · {self._sweep}", "job_type": "leaderboard"}
         run = self._open(about)
         runs.log_board(run, board)
+        if alert:
+            run.alert(title=f"arc-sweep: {self._sweep}", text=alert)
         return self._end(run, exit_code=0)
 
     def _open(self, about: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from arc_train.tasks.catalog import catalog, groups
-from orchestrator.cli import COMMANDS, main
+from orchestrator.cli import COMMANDS, _parser, main
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -28,9 +28,16 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     printed = " ".join(done.stdout.split())
-    for name, summary in COMMANDS.items():
+    for name, (summary, example) in COMMANDS.items():
         assert f"usage: arc-sweep {name} [-h]" in printed
+        assert f"example: arc-sweep {name} {example}" in done.stdout
         assert f"{name} {summary}" in printed
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_the_help_parse(name: str) -> None:
+    words = [name, *COMMANDS[name].example.split()]
+    assert _parser(words).parse_args(words).run
 
 
 @pytest.mark.parametrize(

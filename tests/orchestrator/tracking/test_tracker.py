@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from arc_train.errors import InputError
+from orchestrator.leaderboard import leaderboard
+from orchestrator.leaderboard.board import Protocol
 from orchestrator.store.result import DataInfo, Result, Status, result_text
 from orchestrator.tracking.settings import project_name, resolve_mode
 from orchestrator.tracking.tracker import Tracker
@@ -102,6 +104,26 @@ def test_a_diverged_trial_has_no_accuracy_to_be_ranked_by(tmp_path: Path) -> Non
     (run,) = logged(tmp_path).values()
     assert run.history[-1]["val_accuracy"] == 61.5
     assert not {"val_accuracy", "val_loss", "test_accuracy"} & set(run.summary)
+
+
+def test_the_end_is_told_once_for_each_state_of_the_leaderboard_where_asked(tmp_path: Path) -> None:
+    entry = result()
+    board = leaderboard(
+        "sweep", Protocol("train+val", False, (0,)), [entry], [entry.study], GROUPS, {}
+    )
+    for alert in ("The run has ended: trials 1 done.", "once more"):
+        tracker = Tracker(tmp_path, "sweep", "offline", None, None, GROUPS)
+        tracker.board(board, alert)
+        tracker.close()
+        assert tracker.problem is None
+    (run,) = logged(tmp_path).values()
+    assert run.alerts == ["The run has ended: trials 1 done."]
+    (tmp_path / "quiet").mkdir()
+    quiet = Tracker(tmp_path / "quiet", "sweep", "offline", None, None, GROUPS)
+    quiet.board(board)
+    quiet.close()
+    (run,) = logged(tmp_path / "quiet").values()
+    assert run.alerts == []
 
 
 def test_what_is_logged_stays_logged_once(tmp_path: Path) -> None:
