@@ -138,21 +138,19 @@ class InventedRun:
         curve = self._curves[trial.id]
         _, _, loss, accuracy = curve[-1] if curve else (0, None, None, None)
         return Outcome(
-            *(
-                trial.id,
-                status,
-                len(curve),
-                tuple(curve),
-                loss,
-                accuracy,
-                10,
-                9,
-                0.0,
-                0.0,
-                None,
-                "eager",
-            ),
-            note,
+            id=trial.id,
+            status=status,
+            epochs_run=len(curve),
+            curve=tuple(curve),
+            val_loss=loss,
+            val_accuracy=accuracy,
+            trainable_params=10,
+            adapter_params=9,
+            seconds=0.0,
+            images_per_second=0.0,
+            peak_memory=None,
+            execution="eager",
+            note=note,
         )
 
 
