@@ -19,7 +19,7 @@ from arc_train.errors import InputError
 from orchestrator.leaderboard.board import Protocol, line_name
 from orchestrator.leaderboard.source import Source
 from orchestrator.spec import Spec
-from orchestrator.store.result import Result
+from orchestrator.store.result import Result, Study
 
 Line = tuple[str, str]  # backbone, method
 
@@ -60,7 +60,7 @@ def join(sources: Sequence[Source]) -> Source:
             protocols[0].seeds,
         ),
         results=results,
-        studies=studies,
+        studies=_completed(studies),
         groups=_merged(sweep.groups for sweep in named),
         backbones=_merged(sweep.backbones for sweep in named),
         unreadable=[f"{sweep.name}: {fault}" for sweep in named for fault in sweep.unreadable],
@@ -68,6 +68,18 @@ def join(sources: Sequence[Source]) -> Source:
         sweeps=sweeps,
         differences=list(_differences(named)),
     )
+
+
+def _completed(studies: Sequence[Study]) -> list[Study]:
+    """The studies, and those that a line lacks of its backbone's tasks: no mean is without them."""
+    lines = dict.fromkeys((study.backbone, study.method) for study in studies)
+    tasks = dict.fromkeys((study.backbone, study.task) for study in studies)
+    return [
+        Study(backbone, method, task)
+        for backbone, method in lines
+        for other, task in tasks
+        if other == backbone
+    ]
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:

@@ -101,7 +101,7 @@ def _statement(board: Board) -> Iterator[str]:
 
 
 def _summary(board: Board, trials: Sequence[Result]) -> str:
-    rows = board.rows
+    rows = [row for row in board.rows if row.sweep] or board.rows  # those that a sweep asks for
     tested = sum(1 for row in rows if row.test_accuracy)
     finals = sum(1 for t in trials if t.kind == "final" and t.status == "done")
     facts = [

@@ -64,6 +64,8 @@ class _Leaderboard:
         yield Text("")
         for note in self._notes(layout):
             yield Text(note, style="dim")
+        if unlike := differing(self.board):
+            yield Text(unlike, style="bold")
         if aside := left_aside(self.board):
             yield Text(aside, style="bold red")
         every = compare(self.board, self.grid)
@@ -128,8 +130,7 @@ class _Leaderboard:
             )
         marks = legend(self.board, layout.cells(("mean", "group", "task")), layout.kinds)
         told = hardly_told(self.board)
-        said = [told, statement(self.board), differing(self.board)]
-        return [*notes, *marks, *filter(None, said)]
+        return [*notes, *marks, *([told] if told else []), statement(self.board)]
 
 
 def _with_means(lines: Iterable[Line], board: Board) -> Iterable[tuple[Line, Mean]]:

@@ -66,12 +66,18 @@ def test_a_method_of_two_sweeps_has_a_line_for_each_and_they_are_compared(
 def test_a_method_that_sweeps_ran_on_different_tasks_has_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finished(tmp_path / "a", LABELS, {"vtab/dtd": {"arc": answers(20), "lora": answers(40)}})
+    finished(tmp_path / "a", LABELS, {"vtab/dtd": {"arc": answers(20), "lora": answers(20)}})
     finished(tmp_path / "b", LABELS, {"vtab/dmlab": {"arc": answers(60)}})
     code, board, said = shown(capsys, tmp_path / "a", tmp_path / "b")
     assert code == 0
-    means = {mean["method"]: (mean["mean"], mean["n_tasks"]) for mean in board["means"]}
-    assert means == {"arc": (80.0, 2), "lora (a)": (80.0, 1)}
+    means = {mean["method"]: mean for mean in board["means"]}
+    assert (means["arc"]["mean"], means["arc"]["n_tasks"]) == (80, 2)
+    lora = means["lora (a)"]  # its only task is the easier one: no mean, and no best
+    assert (lora["mean"], lora["n_tasks"], lora["n_expected"]) == (90, 1, 2)
+    assert (lora["best"]["mean"], means["arc"]["best"]["mean"]) == (False, True)
+    assert [row.get("sweep") for row in board["rows"]] == ["a", "b", "a", None]
+    main(["leaderboard", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert "* over 1 of 2 tasks: lora (a)" in capsys.readouterr().out
     assert "differences" not in board
     assert "--to FOLDER" in said
 
