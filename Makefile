@@ -15,7 +15,8 @@ quickstart: $(VENV)/installed
 
 # A part that fails doesn't keep the others from running.
 test: $(VENV)/installed
-	$(MAKE) --no-print-directory --keep-going lint fast slow
+	$(MAKE) --no-print-directory --keep-going --jobs 2 lint fast; checked=$$?; \
+	$(MAKE) --no-print-directory slow && exit $$checked
 
 fast: $(VENV)/installed
 	$(BIN)/pytest -m 'not slow' -n 2

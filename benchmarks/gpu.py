@@ -27,6 +27,8 @@ from measured_packs import FULL, TOY, Scene
 
 from arc_train.methods import METHODS
 
+# A head in closed form takes no steps.
+TRAINED = [name for name, method in METHODS.items() if not method.solve]
 Row = dict[str, Any]
 # What a measurement is called, and what makes it.
 Measurement = tuple[Row, Callable[[], Row]]
@@ -46,10 +48,11 @@ def device(scene: Scene) -> Iterator[Measurement]:
 
 
 def equality(scene: Scene) -> Iterator[Measurement]:
-    """Trials of a pack against the same trials alone: every method, ViT and Swin, both types."""
+    """Trials of a pack against the same trials alone: every method that trains, ViT and Swin, both
+    types."""
     for precision in scene.precisions:
         for model in ("small vit", "small swin"):
-            for method in METHODS:
+            for method in TRAINED:
                 labels = {"model": model, "precision": precision, "method": method}
                 yield labels, partial(packs.compare, scene, **labels)
 

@@ -33,7 +33,8 @@ class Count:
     notes: dict[str, str]
 
 
-def counts() -> list[Count]:
+@cache
+def counts() -> tuple[Count, ...]:
     """All methods on the backbones of the published tables; nothing is downloaded or allocated."""
     from arc_train.backbones import outline
 
@@ -65,7 +66,7 @@ def counts() -> list[Count]:
                     },
                 )
             )
-    return found
+    return tuple(found)
 
 
 @cache
