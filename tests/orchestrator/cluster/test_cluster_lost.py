@@ -44,9 +44,9 @@ def test_ray_is_started_anew_where_its_agent_comes_too_late(tmp_path: Path) -> N
         text=True,
         env=os.environ
         | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
-        | {"RAY_raylet_start_wait_time_s": "20"},  # it is dead after 15
+        | {"RAY_agent_register_timeout_ms": "15000", "RAY_raylet_start_wait_time_s": "20"},
     )
-    assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+    assert (done.returncode, "started" in done.stderr) == (0, True), done.stderr
     assert (tmp_path / "first").exists()
 
 
