@@ -1,6 +1,7 @@
 """The command line: its commands, and how errors and interrupts end them."""
 
 import argparse
+import logging
 import os
 import sys
 from importlib import import_module
@@ -73,6 +74,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    logging.raiseExceptions = False  # a library's log on a full disk would be a page of tracebacks
     if arguments is None:
         leave_on_interrupt()
     try:

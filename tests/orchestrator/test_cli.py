@@ -1,6 +1,8 @@
 """The commands that only look: what they print, and how they end."""
 
+import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -144,6 +146,16 @@ def test_tasks_say_what_is_ready_here(
     assert "train800.txt:1: no image" in out
     assert "val200.txt:1: label 47 is out of range" in out
     assert main(["tasks", "--root", str(root / "nowhere")]) == 2
+
+
+def test_a_log_that_can_not_be_written_is_no_traceback(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    assert main(["tasks", "--json"]) == 0
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:  # nor can it be closed
+        logging.StreamHandler(full).handle(logging.makeLogRecord({"msg": "says a library"}))
+    assert capfd.readouterr().err == ""
 
 
 def test_methods_on_a_narrow_terminal_show_every_digit(
