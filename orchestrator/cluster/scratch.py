@@ -18,6 +18,7 @@ from typing import IO
 from arc_train.errors import InputError
 
 PREFIX = "arc-sweep-"
+OURS = "ARC_SWEEP_SCRATCH"  # names it in the environment of all that the run starts
 LONGEST = 24  # of the folder that it is made in: Ray adds up to 64 characters to ours
 
 
@@ -31,8 +32,10 @@ def scratch() -> Iterator[Path]:
     place, lock = _make()
     try:
         _clear(place.parent)
+        os.environ[OURS] = str(place)
         yield place
     finally:
+        os.environ.pop(OURS, None)
         shutil.rmtree(place, ignore_errors=True)
         lock.close()
 
@@ -72,16 +75,18 @@ def _clear(base: Path) -> None:
 
 
 def end_processes(place: Path) -> None:
-    """Kill the processes whose command line names a folder: those that Ray started for it."""
+    """Kill the processes that Ray started for a folder."""
     for process in _started_for(place):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
 
 
 def _started_for(place: Path) -> Iterator[int]:
-    """Processes whose command line names a folder."""
-    name = os.fsencode(f"{place}/")
+    """Ray's processes whose command line names a folder; some hide theirs behind a title."""
+    argument, variable = os.fsencode(f"{place}/"), os.fsencode(f"{OURS}={place}\0")
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if name in (process / "cmdline").read_bytes():
+            command = (process / "cmdline").read_bytes()
+            titled = command.startswith(b"ray::")
+            if argument in command or (titled and variable in (process / "environ").read_bytes()):
                 yield int(process.name)

@@ -1,6 +1,7 @@
 """Which cluster a run joins, and what it leaves on a machine: no Ray is started."""
 
 import fcntl
+import os
 import socket
 import subprocess
 import sys
@@ -84,13 +85,19 @@ def test_a_temporary_folder_that_sockets_cannot_use_is_passed_over(
 
 
 @pytest.mark.usefixtures("short")
-def test_what_a_killed_run_left_is_cleared_away_and_a_living_one_is_not() -> None:
+@pytest.mark.parametrize("titled", [False, True], ids=["by its arguments", "by its environment"])
+def test_what_a_killed_run_left_is_cleared_away_and_a_living_one_is_not(titled: bool) -> None:
     with scratch() as living:
         dead = living.with_name("arc-sweep-left")
         dead.mkdir(exist_ok=True)
         (dead / "lock").touch()
-        sleep = [sys.executable, "-c", "import time; print(); time.sleep(600)", f"{dead}/ray"]
-        left = subprocess.Popen(sleep, stdout=subprocess.PIPE)
+        sleep = ["-c", "import time; print(flush=True); time.sleep(600)"]
+        # Ray's agents give themselves titles, which stand in the place of their arguments.
+        sleep = ["ray::Agent", *sleep] if titled else [sys.executable, *sleep, f"{dead}/ray"]
+        environment = os.environ | ({"ARC_SWEEP_SCRATCH": str(dead)} if titled else {})
+        left = subprocess.Popen(
+            sleep, executable=sys.executable, env=environment, stdout=subprocess.PIPE
+        )
         assert left.stdout is not None
         left.stdout.readline()
         with scratch():
