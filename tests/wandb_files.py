@@ -1,20 +1,13 @@
-"""Reads W&B's offline files back: wandb itself has no reader in Python any more.
-
-A `.wandb` file is a LevelDB log: a 7-byte header, then blocks of 32 KiB with records of (CRC-32 4
-bytes, length 2, kind 1, content); a record may be split over blocks. Each is a protobuf `Record`.
-"""
+"""Reads W&B's offline files back."""
 
 import json
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-HEADER, BLOCK = 7, 32768
-FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+from orchestrator.tracking.journal import records
 
 
 @dataclass
@@ -44,7 +37,7 @@ def runs(folder: Path) -> list[Run]:
 def read(path: Path) -> Run:
     """One run from its `.wandb` file."""
     run = Run(path.parent)
-    for content in _records(path.read_bytes()):
+    for content in records(path.read_bytes()):
         record = Record.FromString(content)
         kind = record.WhichOneof("record_type")
         if kind == "run":
@@ -72,18 +65,3 @@ def read(path: Path) -> Run:
 
 def _items(items: Any) -> dict[str, Any]:
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
-
-
-def _records(data: bytes) -> Iterator[bytes]:
-    position, parts = HEADER, b""
-    while position + 7 <= len(data):
-        left = BLOCK - position % BLOCK
-        if left < 7:  # too little for a record's header: the rest of the block is padding
-            position += left
-            continue
-        length, kind = struct.unpack_from("<HB", data, position + 4)
-        content = data[position + 7 : position + 7 + length]
-        position += 7 + length
-        parts = content if kind in (FULL, FIRST) else parts + content
-        if kind in (FULL, LAST):
-            yield parts

@@ -22,6 +22,7 @@ from orchestrator.leaderboard.board import Board, plain_board
 from orchestrator.store.adapter import check_adapter
 from orchestrator.store.result import Result, TrialInfo
 from orchestrator.tracking import runs
+from orchestrator.tracking.journal import wait_for_end
 from orchestrator.tracking.ledger import Ledger
 
 PATIENCE = 30  # seconds for a server to answer at a run's start, and again at its end
@@ -236,6 +237,7 @@ class Tracker:
         run.finish(exit_code=exit_code)
         if not (self._folder / "wandb" / name).is_dir():
             raise OSError(f"W&B wrote elsewhere: {run.dir}")
+        wait_for_end(self._folder / "wandb" / name, PATIENCE)
         return name
 
 

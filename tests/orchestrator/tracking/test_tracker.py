@@ -17,6 +17,7 @@ from arc_train.errors import InputError
 from orchestrator.leaderboard import leaderboard
 from orchestrator.leaderboard.board import Protocol
 from orchestrator.store.result import DataInfo, Result, Status, result_text
+from orchestrator.tracking.journal import wait_for_end
 from orchestrator.tracking.settings import project_name, resolve_mode
 from orchestrator.tracking.tracker import Tracker
 from tests import results
@@ -152,6 +153,24 @@ def test_a_torn_line_in_the_ledger_costs_nothing(tmp_path: Path) -> None:
     assert len(logged(tmp_path)) == 3
     track(tmp_path, results)
     assert len(logged(tmp_path)) == 3
+
+
+def test_a_file_has_its_end_only_when_it_is_written_whole(tmp_path: Path) -> None:
+    track(tmp_path, [result()])
+    (path,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    content = path.read_bytes()
+    wait_for_end(path.parent, 0)
+    ends = next(n for n in range(7, len(content) + 1) if _ends(path, content[:n]))
+    assert ends > len(content) / 2
+    for cut in (7, 8, ends // 2, ends - 1):
+        path.write_bytes(content[:cut])
+        with pytest.raises(OSError, match="has no end"):
+            wait_for_end(path.parent, 0)
+
+
+def _ends(path: Path, content: bytes) -> bool:
+    path.write_bytes(content)
+    return runs(path.parents[1])[0].exit_code is not None
 
 
 def test_a_service_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
