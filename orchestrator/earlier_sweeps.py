@@ -9,7 +9,7 @@ from orchestrator.contents import Contents
 from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.learned import EarlierStudy, Learned, Tried, learned_in, write_learned
-from orchestrator.store.result import Result, Study
+from orchestrator.store.result import Result, by_study
 
 
 def learn(spec: Spec, folder: SweepFolder) -> Learned:
@@ -38,9 +38,7 @@ def _read(spec: Spec, place: str) -> list[EarlierStudy]:
 
 def _studies(found: Contents) -> Iterator[EarlierStudy]:
     """The studies of a sweep whose search has trials that ended."""
-    of_study: dict[Study, list[Result]] = {}
-    for result in found.search_trials(found.results.values()):
-        of_study.setdefault(result.study, []).append(result)
+    of_study = by_study(found.search_trials(found.results.values()))
     for study, results in sorted(of_study.items()):
         # In an order that no id decides, as with the sweep's own.
         results.sort(key=lambda result: json.dumps(result.config, sort_keys=True))

@@ -8,7 +8,7 @@ from arc_train.hyperparameters.importance import importance
 from arc_train.hyperparameters.searchers import Observation
 from orchestrator.contents import Contents
 from orchestrator.store.importance import Importances, MethodImportance
-from orchestrator.store.result import Result, Study
+from orchestrator.store.result import Result, by_study
 
 COLUMNS = ("backbone", "method", "epoch", "tasks", "trials", "unseen", "hyperparameter")
 SHARES = ("alone", "total")
@@ -16,9 +16,7 @@ SHARES = ("alone", "total")
 
 def importances(found: Contents) -> Importances:
     """Of all methods whose trials tell something, in the sweep's order."""
-    of_study: dict[Study, list[Result]] = {}
-    for result in found.search_trials(found.results.values()):
-        of_study.setdefault(result.study, []).append(result)
+    of_study = by_study(found.search_trials(found.results.values()))
     pairs = dict.fromkeys((study.backbone, study.method) for study in found.studies)
     methods = (
         _method(found, *pair, [t for s, t in of_study.items() if (s.backbone, s.method) == pair])

@@ -10,7 +10,7 @@ from orchestrator.search.selection import Candidate, metered_alike, select
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lock import is_locked
 from orchestrator.store.pack import PackKind
-from orchestrator.store.result import Result, Study
+from orchestrator.store.result import Result, Study, by_study
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,8 @@ def status(path: str) -> SweepStatus:
     folder = SweepFolder(path)
     found = contents.read(folder)
     results = found.results
-    ended: dict[Study, list[Result]] = {}
-    for result in metered_alike(results.values(), found.leak_meter):
-        if result.status != "failed":
-            ended.setdefault(result.study, []).append(result)
+    counted = metered_alike(results.values(), found.leak_meter)
+    ended = by_study(result for result in counted if result.status != "failed")
     lines = tuple(_study(found, study, ended.get(study, [])) for study in found.studies)
     begun = (
         PackStatus(

@@ -12,7 +12,7 @@ from arc_train.hyperparameters.space import Config
 from orchestrator.contents import Contents
 from orchestrator.search.selection import Candidate, finals, metered_alike, select
 from orchestrator.spec import Spec
-from orchestrator.store.result import Result, Study
+from orchestrator.store.result import Result, Study, by_study
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class Winner:
 
 def winners(found: Contents) -> list[Winner]:
     """The winners of a sweep's studies, in its order; a study without a finished trial has none."""
-    of_study: dict[Study, list[Result]] = {}
-    for result in metered_alike(found.results.values(), found.leak_meter):
-        of_study.setdefault(result.study, []).append(result)
+    of_study = by_study(metered_alike(found.results.values(), found.leak_meter))
     chosen = (_winner(found, study, of_study.get(study, [])) for study in found.studies)
     return [winner for winner in chosen if winner]
 

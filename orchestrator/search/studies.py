@@ -30,7 +30,7 @@ from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.learned import Learned, learned_in
 from orchestrator.store.pack import PackKind, PackPlan, Trial
-from orchestrator.store.result import Result, Study
+from orchestrator.store.result import Result, Study, by_study
 
 History = list[Observation]
 
@@ -186,9 +186,7 @@ class SweepSearch:
     def __init__(self, spec: Spec, identity: Identity, folder: SweepFolder) -> None:
         self.folder = folder
         self._learned = learned_in(folder) or Learned()
-        results: dict[Study, list[Result]] = {}
-        for result in folder.results().values():
-            results.setdefault(result.study, []).append(result)
+        results = by_study(folder.results().values())
         records: dict[Study, list[PackPlan]] = {}
         for record in folder.pack_records():
             records.setdefault(record.study, []).append(record)

@@ -3,7 +3,7 @@
 docs/result-format.md describes the file, field by field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -162,6 +162,14 @@ class Result(TrialInfo):
         for name in (*judged_by, "trainable_params", "adapter_params"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} is null, of a {self.kind} trial that is done")
+
+
+def by_study(results: Iterable[Result]) -> dict[Study, list[Result]]:
+    """The results of each study, in their order."""
+    found: dict[Study, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.study, []).append(result)
+    return found
 
 
 _RESULT = TypeAdapter(Result)
