@@ -36,7 +36,7 @@ class ArcSweep(Victim):
         """When each result was written; a failed one may be written again."""
         finished = {}
         for path in self.folder.glob("trials/*.json"):
-            with contextlib.suppress(ValueError):  # damaged
+            with contextlib.suppress(ValueError, KeyError):  # damaged
                 if json.loads(path.read_bytes())["status"] != "failed":
                     finished[path.name] = path.stat().st_mtime_ns
         return finished
