@@ -27,27 +27,36 @@ from arc_train.tasks.views import search_data
 from arc_train.training import PackRun
 from orchestrator.spec import load_resolved
 from orchestrator.store.folder import SweepFolder
-from orchestrator.store.pack import PackPlan, pack_of, pack_text
+from orchestrator.store.pack import PackPlan
 
 
 def train(config: dict[str, Any]) -> None:
     """Train one trial, from its checkpoint if it has one."""
-    (trial,) = (plan := pack_of(config["trial"])).trials
-    run = _build(Path(config["spec"]), plan)
+    plan = _alone(Path(config["sweep"]), config["trial"])
+    run = _build(Path(config["sweep"]) / "spec.yaml", plan)
     if checkpoint := tune.get_checkpoint():
         with checkpoint.as_directory() as folder:
             run.load_state_dict(torch.load(Path(folder) / "state.pt", weights_only=True))
     while not run.done:
         outcomes = run.run_epoch()
-        report = {"epoch": run.epoch, "trial": trial.id}
+        report = {"epoch": run.epoch, "trial": config["trial"]}
         for outcome in outcomes:
             report |= {"val_accuracy": outcome.val_accuracy, "val_loss": outcome.val_loss}
         with tempfile.TemporaryDirectory() as folder:
             torch.save(run.state_dict(), Path(folder) / "state.pt")
             tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
-        line = json.dumps([time.time(), os.getpid(), trial.id, run.epoch, True]) + "\n"
+        line = json.dumps([time.time(), os.getpid(), config["trial"], run.epoch, True]) + "\n"
         with open(os.environ["WATCHED_EPOCHS"], "ab", buffering=0) as file:
             file.write(line.encode())
+
+
+def _alone(sweep: Path, trial: str) -> PackPlan:
+    """The pack that a trial was in, without the others."""
+    for plan in SweepFolder(sweep).pack_records():
+        for planned in plan.trials:
+            if planned.id == trial:
+                return replace(plan, trials=(planned,))
+    raise KeyError(trial)
 
 
 def _build(spec_file: Path, plan: PackPlan) -> PackRun:
@@ -85,10 +94,10 @@ def main() -> None:
         tuner = tune.Tuner.restore(str(path), trainable, resume_errored=True)
     else:
         plans = [plan for plan in SweepFolder(sweep).pack_records() if plan.kind == "search"]
-        trials = [pack_text(replace(p, trials=(trial,))) for p in plans for trial in p.trials]
+        trials = [trial.id for plan in plans for trial in plan.trials]
         tuner = tune.Tuner(
             trainable,
-            param_space={"trial": tune.grid_search(trials), "spec": str(sweep / "spec.yaml")},
+            param_space={"trial": tune.grid_search(trials), "sweep": str(sweep)},
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(folder),
