@@ -114,9 +114,13 @@ class Finished:
         loss, accuracy = (of[rows, last].mean(axis=1) for of in (self.loss, self.accuracy))
         return rows[np.lexsort((loss, -accuracy))].tolist()
 
+    def rank(self, trial: int) -> tuple[float, float, int]:
+        """By what a sweep ranks trials that reached the last epoch; the lowest wins."""
+        return -self.accuracy[trial, -1], self.loss[trial, -1], self.order[trial]
+
     def chosen(self, trials: Sequence[int]) -> int:
         """The winner among trials that reached the last epoch, as a sweep chooses it."""
-        return min(trials, key=lambda t: (-self.accuracy[t, -1], self.loss[t, -1], self.order[t]))
+        return min(trials, key=self.rank)
 
     def gap(self, trials: Sequence[int], left: Sequence[int]) -> float:
         """Points of test accuracy lost where the winner is chosen among those left alone."""

@@ -1,13 +1,15 @@
 """Records whole learning curves: every study of a sweep file, no trial stopped, each one tested.
 
-    python benchmarks/record_curves.py SPEC FOLDER [--images 200]
+    python benchmarks/record_curves.py SPEC FOLDER [--images 200] [--seed 1]
 
 The table is for research on rules: which trials to stop, and how to choose among those that are
 left. Sweeps never read it, and their seal of the test split is as it was: here every trial is
 tested after its last epoch, which a sweep does with no trial of a search.
 
 Trials are those of a sweep's search (algorithm, rounds, space), each study alone. A file a study,
-written when the study is complete, so that the same command goes on where it was left.
+written when the study is complete, so that the same command goes on where it was left. With --seed
+the configurations of the folder's studies are trained again, other in all that is random, for
+revalidation.py; their files stand in FOLDER/seed-1.
 """
 
 import argparse
@@ -47,16 +49,24 @@ def main() -> None:
     parser.add_argument("spec", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, help="training images, at most")
+    parser.add_argument("--seed", type=int, help="train what is recorded under another seed")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    options.folder.mkdir(parents=True, exist_ok=True)
+    again = options.seed is not None
+    folder = options.folder / f"seed-{options.seed}" if again else options.folder
+    folder.mkdir(parents=True, exist_ok=True)
     spec = load(options.spec)
     for study in studies(spec):
-        path = options.folder / f"{str(study).replace('/', '-')}.npz"
-        if path.exists():
+        name = f"{str(study).replace('/', '-')}.npz"
+        path, first = folder / name, options.folder / name
+        if path.exists() or (again and not first.exists()):
             continue
         started = time.monotonic()
-        curves = Recorded(spec, study, options.images).search()
+        recorded = Recorded(spec, study, options.images)
+        if again:
+            curves = recorded.train(Curves.read(first).configs, options.seed)
+        else:
+            curves = recorded.search()
         curves.write(path)
         spent, best = time.monotonic() - started, np.nanmax(curves.test_accuracy)
         size = path.stat().st_size / 1e3
@@ -89,7 +99,7 @@ class Recorded:
         parts = []
         for number in rounds(self.spec, self.study):
             problem = Problem(space, seed, first, seen)
-            part = self.train(SEARCHERS[self.spec.search.algorithm](problem, number))
+            part = self.train(SEARCHERS[self.spec.search.algorithm](problem, number), None)
             parts.append(part)
             for i, config in enumerate(part.configs):
                 accuracy = 100 * float(part.right[i, -1].mean())
@@ -97,9 +107,12 @@ class Recorded:
                 seen.append(Observation(config, None if diverged else accuracy))
         return Curves.joined(parts)
 
-    def train(self, configs: Sequence[Config]) -> Curves:
-        """One pack to its end: validated after every epoch, tested after the last."""
-        run = self._run(configs)
+    def train(self, configs: Sequence[Config], again: int | None) -> Curves:
+        """One pack to its end: validated after every epoch, tested after the last.
+
+        again: another seed of initialisation, dropout and batches than the search's.
+        """
+        run = self._run(configs, () if again is None else (again,))
         shape = (len(configs), run.recipe.epochs, len(self.data.val))
         right, losses = np.zeros(shape, bool), np.full(shape[:2], np.nan, np.float32)
         ended: list[Outcome] = []
@@ -128,18 +141,19 @@ class Recorded:
             np.array([outcome.seconds for outcome in ended], np.float32),
         )
 
-    def _run(self, configs: Sequence[Config]) -> PackRun:
+    def _run(self, configs: Sequence[Config], more: tuple[int, ...]) -> PackRun:
         training, seed = self.spec.training, self.spec.seed
+        texts = [json.dumps(config, sort_keys=True) for config in configs]
         members = [
-            Member(str(i), config, seed_of(seed, self.study, json.dumps(config, sort_keys=True)))
-            for i, config in enumerate(configs)
+            Member(str(i), config, seed_of(seed, self.study, text, *more))
+            for i, (config, text) in enumerate(zip(configs, texts, strict=True))
         ]
         return PackRun(
             self.model,
             self.study.method,
             self.classes,
             members,
-            [seed_of(seed, self.study, "order")] * len(members),
+            [seed_of(seed, self.study, "order", *more)] * len(members),
             Recipe(
                 training.epochs, training.batch_size, training.warmup_epochs, clip=training.clip
             ),

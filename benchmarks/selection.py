@@ -74,7 +74,7 @@ def main() -> None:
         finished = Finished.of(curves)
         tasks.append(curves.study.task)
         rows: list[dict[str, float]] = []
-        for trials in drawn(len(finished.test)):
+        for trials, _ in drawn(len(finished.test)):
             ways = scores(curves, finished, trials)
             found = {name: chosen(score, finished, trials) for name, score in ways.items()}
             rows.append({name: test - found["accuracy, then loss"] for name, test in found.items()})
