@@ -30,6 +30,7 @@ from orchestrator.cost import rates
 PACK, DRAWS, RESAMPLED = 8, 32, 2000
 EPOCHS, IMAGES, VALIDATED = 100, 800, 200  # of a study on VTAB-1k: for seconds on a card
 MOST_SPENT = 35.0  # percent of trial-epochs
+HEADS = ("linear", "mlp")
 NOW, BEFORE = "halving 10 %, eta 2", "halving 10 %, eta 3"
 Array = NDArray[np.float64]
 TIMINGS = rates.Timings(
@@ -56,17 +57,19 @@ class Halving:
     """The best 1/eta go on, at start, start * eta, ... percent of the epochs.
 
     looks: the mean over so many percent of the epochs is looked at. by_loss: the lower loss is
-    better, instead of the higher accuracy.
+    better, instead of the higher accuracy. most: rungs, at most.
     """
 
     start: float
     eta: int
     looks: float = 0
     by_loss: bool = False
+    most: int | None = None
 
     def rungs(self, epochs: int) -> list[int]:
         """As a sweep has them."""
-        return recipe.Halving(max(1, round(self.start * epochs / 100)), self.eta).rungs(epochs)
+        start = max(1, round(self.start * epochs / 100))
+        return recipe.Halving(start, self.eta).rungs(epochs)[: self.most]
 
     def keep(self, trials: list[int], finished: Finished, epoch: int, began: int) -> list[int]:
         """The first of the ranking."""
@@ -156,6 +159,9 @@ def back(percent: float, finished: Finished) -> int:
 RULES: dict[str, Rule] = {}
 for _start, _eta in ((5, 2), (10, 3), (10, 2), (15, 2), (20, 3), (20, 2)):
     RULES[f"halving {_start} %, eta {_eta}"] = Halving(_start, _eta)
+for _start, _eta, _most in ((5, 2, 2), (5, 4, 1), (10, 2, 2), (10, 4, 1)):
+    _rungs = f"{_most} rung{'s' if _most > 1 else ''}"
+    RULES[f"halving {_start} %, eta {_eta}, {_rungs}"] = Halving(_start, _eta, most=_most)
 for _eta in (3, 2):
     RULES[f"halving 10 %, eta {_eta}, by loss"] = Halving(10, _eta, by_loss=True)
     RULES[f"halving 10 %, eta {_eta}, mean of 5 %"] = Halving(10, _eta, looks=5)
@@ -224,6 +230,10 @@ def main() -> None:
     for name, rows in sorted(judged.items(), key=lambda item: item[1][:, 2].mean()):
         print(f"{name:38}{costs(rows, tasks)}")
     print(f"{f'{NOW} less {BEFORE}':38}{costs(judged[NOW] - judged[BEFORE], tasks)}")
+    heads = np.array([each.study.method in HEADS for each in curves])
+    for name, group in ((f"{NOW}: heads", heads), (f"{NOW}: others", ~heads)):
+        if group.any():
+            print(f"{name:38}{costs(judged[NOW][group], tasks[group])}")
     held_out, picked = np.zeros((len(curves), 4)), []
     for task in dict.fromkeys(tasks):
         others = {name: rows[tasks != task].mean(axis=0) for name, rows in judged.items()}
