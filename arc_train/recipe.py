@@ -30,10 +30,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Halving:
-    """Successive halving inside a pack: at epochs start, start*eta, ... only 1/eta go on."""
+    """Successive halving inside a pack: at epochs start, start*eta, ... only 1/eta go on.
+
+    most: rungs, at most; whoever is left after these goes to the end.
+    """
 
     start: int
     eta: int
+    most: int | None = None
 
     def rungs(self, epochs: int) -> list[int]:
         """The rungs before the last epoch."""
@@ -41,4 +45,4 @@ class Halving:
         while rung < epochs:
             rungs.append(rung)
             rung *= self.eta
-        return rungs
+        return rungs[: self.most]

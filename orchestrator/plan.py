@@ -129,8 +129,8 @@ def pack_size(spec: Spec, study: Study) -> int:
 
 def halving(spec: Spec) -> Halving | None:
     """The sweep's rungs."""
-    rungs = spec.search.halving
-    return Halving(rungs.start, rungs.eta) if rungs else None
+    found = spec.search.halving
+    return Halving(found.start, found.eta, found.rungs) if found else None
 
 
 def made_by(spec: Spec, identity: Identity, result: TrialInfo) -> bool:
@@ -159,7 +159,7 @@ def trial_id(
         },
         "seed": [spec.seed, seed],
         "training": spec.training.model_dump(),
-        "halving": halving.model_dump() if kind == "search" and halving else None,
+        "halving": halving.model_dump(exclude_none=True) if kind == "search" and halving else None,
         "final_on": spec.protocol.final_on if kind == "final" else None,
         "normalise": spec.data.normalise,
         "backbone": origin.weights,

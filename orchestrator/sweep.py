@@ -3,6 +3,7 @@
 Running is making the files that are missing, so the same command resumes whatever ended how.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -214,7 +215,7 @@ def _as_begun(spec: Spec, folder: SweepFolder, progress: Progress) -> Spec:
         return spec
     begun = load_resolved(path).search.halving
     if begun != spec.search.halving:
-        rungs = f"{{start: {begun.start}, eta: {begun.eta}}}" if begun else "null"
+        rungs = json.dumps(begun.model_dump(exclude_none=True) if begun else None)
         progress.say(f"trials are stopped as this sweep began: search.halving: {rungs}")
     search = spec.search.model_copy(update={"halving": begun})
     return spec.model_copy(update={"search": search})

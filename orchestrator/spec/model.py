@@ -25,10 +25,14 @@ class _Part(BaseModel):
 
 
 class HalvingSpec(_Part):
-    """Rungs at epochs start, start * eta, ...; at each, the best 1/eta of a pack continue."""
+    """Rungs at epochs start, start * eta, ...; at each, the best 1/eta of a pack continue.
+
+    rungs: how many of these, at most; by default all before the last epoch.
+    """
 
     start: int = Field(10, ge=1)
     eta: int = Field(3, ge=2)
+    rungs: int | None = Field(None, ge=1)
 
 
 class SearchSpec(_Part):

@@ -276,6 +276,7 @@ def test_rungs_lie_before_the_end_a_factor_apart(epochs: int, first: int, eta: i
     assert all(rung < epochs for rung in rungs)
     assert all(b == a * eta for a, b in pairwise(rungs))
     assert (rungs[:1] == [first]) == (first < epochs)
+    assert Halving(first, eta, 2).rungs(epochs) == rungs[:2]
 
 
 def test_an_evaluation_that_runs_out_of_memory_leaves_the_training_chunk_alone(

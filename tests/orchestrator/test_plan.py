@@ -89,6 +89,12 @@ def test_how_and_where_it_runs_does_not(changes: dict[str, Any]) -> None:
     assert ids(spec()) == ids(spec(**changes))
 
 
+def test_rungs_make_the_search_anew_and_no_number_of_them_is_what_it_was() -> None:
+    plain = ids(spec(search={"halving": {"start": 10, "eta": 2}}))
+    assert ids(spec(search={"halving": {"start": 10, "eta": 2, "rungs": None}})) == plain
+    assert len(plain & ids(spec(search={"halving": {"start": 10, "eta": 2, "rungs": 2}}))) == 3
+
+
 def test_the_leak_meter_makes_finals_anew_and_nothing_else() -> None:
     plain, metered = ids(spec()), ids(spec(protocol={"leak_meter": True}))
     assert len(plain & metered) == 16
