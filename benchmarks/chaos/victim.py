@@ -17,7 +17,7 @@ from tests.sweeps import processes
 
 WATCHED = Path(__file__).parent / "watched"
 HANGS = 600.0  # seconds after which a run counts as hung
-GONE = 10.0  # seconds that processes have to end after the last run
+GONE = 60.0  # seconds that processes have to end after the last run
 
 Process = subprocess.Popen[bytes]
 
