@@ -4,7 +4,6 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 """
 
 import contextlib
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ray.tune.search import Searcher
 from orchestrator.cluster import capacity
 from orchestrator.cluster.attempts import Attempts
 from orchestrator.cluster.connection import connection
+from orchestrator.cluster.failure import failure_of
 from orchestrator.cluster.interrupt import check_interrupts
 from orchestrator.cluster.report import PackReport
 from orchestrator.cluster.scratch import scratch
@@ -238,28 +238,5 @@ class _Watch(_Unsaved, tune.Callback):
         """A worker failed. Tune has told the searcher so, but not why."""
         if self._searcher.fault is not None:
             return  # none did: it was our own part, and the run is about to end
-        error = _error_of(trial)
-        cause = getattr(error, "cause", None)
         with self._searcher.keep_faults():
-            self._searcher.failed(
-                trial.trial_id, cause or error or RuntimeError("the worker died between two packs")
-            )
-
-
-def _error_of(trial: Any) -> BaseException | None:
-    """Why a trial failed, if anyone knows.
-
-    Tune leaves the error in a folder of the driver and copies it some time later to where
-    `Trial.get_pickled_error` looks for it. Of what is neither a task's error nor an actor's (as
-    a worker killed for memory) there is but the text, below a line with the time.
-    """
-    path = trial.pickled_error_file
-    if path is not None and Path(path).exists():
-        error: BaseException = pickle.loads(Path(path).read_bytes())
-        return error
-    path = trial.error_file
-    if path is None or not Path(path).exists():
-        return None
-    _, _, last = Path(path).read_text().rpartition("Failure # ")
-    _, _, reason = last.partition("\n")
-    return RuntimeError(" ".join(reason.split())[:500]) if reason.strip() else None
+            self._searcher.failed(trial.trial_id, failure_of(trial))

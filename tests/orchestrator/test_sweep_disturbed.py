@@ -3,6 +3,7 @@
 Packs wait at a gate after their first epoch, so nothing is over before it is disturbed.
 """
 
+import re
 import signal
 import subprocess
 from collections import Counter
@@ -120,9 +121,10 @@ def test_packs_that_can_not_run_fail_and_the_rest_of_the_sweep_goes_on(
     gate.open()
     out, _ = process.communicate()
     assert process.returncode == 1
-    statuses = Counter(result["status"] for result in sweep.results().values())
-    assert statuses["failed"] > 0
-    assert f"{statuses['failed']} failed" in out
+    notes = [r["note"] for r in sweep.results().values() if r["status"] == "failed"]
+    assert notes
+    assert all(re.match(r"WorkerDied: on [\d.]+: killed, by ", note) for note in notes), notes
+    assert f"{len(notes)} failed" in out
     assert sweep.run()[0] == 0
     sweep.check_complete()
 
