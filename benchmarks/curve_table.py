@@ -76,12 +76,11 @@ class Curves:
 class Finished:
     """The same as rules see it: diverged trials are at 0 % and an infinite loss.
 
-    first: how many trials the first round proposed. right: as of the curves. accuracy, loss:
+    right: as of the curves. accuracy, loss:
     float64 [T, E]. test: [T], of what diverged 0. order: the last part of the rank by which trials
     win, [T]: parameters, then lr.
     """
 
-    first: int
     right: NDArray[np.bool_]
     accuracy: NDArray[np.float64]
     loss: NDArray[np.float64]
@@ -94,7 +93,6 @@ class Finished:
         diverged = np.isnan(curves.losses)
         lr = [float(config.get("lr", 0)) for config in curves.configs]
         return cls(
-            curves.rounds[0],
             curves.right & ~diverged[..., None],
             np.where(diverged, 0, 100 * curves.right.mean(axis=2)),
             np.where(diverged, np.inf, curves.losses),

@@ -99,7 +99,7 @@ class Recorded:
         parts = []
         for number in rounds(self.spec, self.study):
             problem = Problem(space, seed, first, seen)
-            part = self.train(SEARCHERS[self.spec.search.algorithm](problem, number), None)
+            part = self.train(SEARCHERS[self.spec.search.algorithm](problem, number))
             parts.append(part)
             for i, config in enumerate(part.configs):
                 accuracy = 100 * float(part.right[i, -1].mean())
@@ -107,12 +107,12 @@ class Recorded:
                 seen.append(Observation(config, None if diverged else accuracy))
         return Curves.joined(parts)
 
-    def train(self, configs: Sequence[Config], again: int | None) -> Curves:
+    def train(self, configs: Sequence[Config], *again: int) -> Curves:
         """One pack to its end: validated after every epoch, tested after the last.
 
         again: another seed of initialisation, dropout and batches than the search's.
         """
-        run = self._run(configs, () if again is None else (again,))
+        run = self._run(configs, *again)
         shape = (len(configs), run.recipe.epochs, len(self.data.val))
         right, losses = np.zeros(shape, bool), np.full(shape[:2], np.nan, np.float32)
         ended: list[Outcome] = []
@@ -141,19 +141,17 @@ class Recorded:
             np.array([outcome.seconds for outcome in ended], np.float32),
         )
 
-    def _run(self, configs: Sequence[Config], more: tuple[int, ...]) -> PackRun:
+    def _run(self, configs: Sequence[Config], *again: int) -> PackRun:
         training, seed = self.spec.training, self.spec.seed
-        texts = [json.dumps(config, sort_keys=True) for config in configs]
-        members = [
-            Member(str(i), config, seed_of(seed, self.study, text, *more))
-            for i, (config, text) in enumerate(zip(configs, texts, strict=True))
-        ]
+        texts = (json.dumps(config, sort_keys=True) for config in configs)
+        seeds = [seed_of(seed, self.study, text, *again) for text in texts]
+        members = [Member(str(i), configs[i], seed) for i, seed in enumerate(seeds)]
         return PackRun(
             self.model,
             self.study.method,
             self.classes,
             members,
-            [seed_of(seed, self.study, "order", *more)] * len(members),
+            [seed_of(seed, self.study, "order", *again)] * len(members),
             Recipe(
                 training.epochs, training.batch_size, training.warmup_epochs, clip=training.clip
             ),

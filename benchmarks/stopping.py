@@ -69,7 +69,7 @@ class Halving:
     def rungs(self, epochs: int) -> list[int]:
         """As a sweep has them."""
         start = max(1, round(self.start * epochs / 100))
-        return recipe.Halving(start, self.eta).rungs(epochs)[: self.most]
+        return recipe.Halving(start, self.eta, self.most).rungs(epochs)
 
     def keep(self, trials: list[int], finished: Finished, epoch: int, began: int) -> list[int]:
         """The first of the ranking."""
