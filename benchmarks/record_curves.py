@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from curve_table import Curves
 from torch import nn
 
 from arc_train import backbones
@@ -37,6 +36,7 @@ from arc_train.tasks import cache
 from arc_train.tasks.views import SearchData, Split, final_data, sample, search_data
 from arc_train.training import PackRun
 from orchestrator.plan import rounds, studies
+from orchestrator.search.curves import Curves
 from orchestrator.spec import Spec, load
 from orchestrator.store.result import Study
 

@@ -12,8 +12,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from curve_table import Curves, Finished
-from stopping import DRAWS, PACK, drawn, interval
+
+from orchestrator.search.curves import Curves, Finished
+from orchestrator.search.stopping import DRAWS, PACK, drawn, interval
 
 SEEDS, BEST = 4, 3
 

@@ -11,14 +11,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from curve_table import Curves, Finished
 from numpy.typing import NDArray
-from stopping import DRAWS, PACK, drawn, interval
 
 from arc_train.hyperparameters.gaussian_process import fit_posterior
 from arc_train.hyperparameters.recommended import space_of
 from arc_train.hyperparameters.searchers import FLOOR
 from arc_train.hyperparameters.space import features
+from orchestrator.search.curves import Curves, Finished
+from orchestrator.search.stopping import DRAWS, PACK, drawn, interval
 
 Array = NDArray[np.float64]
 

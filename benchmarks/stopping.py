@@ -2,17 +2,13 @@
 
     python benchmarks/stopping.py FOLDER...   # of curves, see record_curves.py
 
-A rule stops trials by what validation says at its rungs, as in a sweep; among those that reach the
-last epoch the selection rule of sweeps chooses. The judge is the test accuracy of the chosen trial,
-beside that of the trial chosen where none is stopped: of a search of sixteen trials in two packs,
-as sweeps have it by default, and of eight in one pack, both drawn anew many times from each study.
-Intervals are over tasks and their studies, drawn with replacement. At last the rule is chosen on
-all tasks but one and judged on that one.
+`arc-sweep replay FOLDER` judges halving; here are other rules beside it, judged alike, and what all
+of them take on a GPU. Intervals are over tasks and their studies, drawn with replacement. At last
+the rule is chosen on all tasks but one and judged on that one.
 """
 
 import argparse
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +16,14 @@ from typing import Protocol
 
 import numpy as np
 import yaml
-from curve_table import Curves, Finished
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from arc_train import recipe
 from orchestrator.cost import rates
+from orchestrator.search import stopping
+from orchestrator.search.curves import Curves, Finished
+from orchestrator.search.stopping import DRAWS, drawn, interval, walk
 
-PACK, DRAWS, RESAMPLED = 8, 32, 2000
 EPOCHS, IMAGES, VALIDATED = 100, 800, 200  # of a study on VTAB-1k: for seconds on a card
 MOST_SPENT = 35.0  # percent of trial-epochs
 HEADS = ("linear", "mlp")
@@ -38,7 +34,7 @@ TIMINGS = rates.Timings(
 )
 
 
-class Rule(Protocol):
+class Rule(stopping.Rule, Protocol):
     """Stops trials at its rungs."""
 
     @property
@@ -46,30 +42,17 @@ class Rule(Protocol):
         """Over how many percent of the epochs it looks back from a rung: those are validated."""
         ...
 
-    def rungs(self, epochs: int) -> list[int]: ...
-    def keep(self, trials: list[int], finished: Finished, epoch: int, began: int) -> list[int]:
-        """Those that go on, of a pack that began with so many."""
-        ...
-
 
 @dataclass(frozen=True)
-class Halving:
-    """The best 1/eta go on, at start, start * eta, ... percent of the epochs.
+class Halving(stopping.Halving):
+    """As sweeps have it, or by other figures.
 
     looks: the mean over so many percent of the epochs is looked at. by_loss: the lower loss is
-    better, instead of the higher accuracy. most: rungs, at most.
+    better, instead of the higher accuracy.
     """
 
-    start: float
-    eta: int
     looks: float = 0
     by_loss: bool = False
-    most: int | None = None
-
-    def rungs(self, epochs: int) -> list[int]:
-        """As a sweep has them."""
-        start = max(1, round(self.start * epochs / 100))
-        return recipe.Halving(start, self.eta, self.most).rungs(epochs)
 
     def keep(self, trials: list[int], finished: Finished, epoch: int, began: int) -> list[int]:
         """The first of the ranking."""
@@ -175,38 +158,22 @@ for _start, _chance in ((10, 0.05), (10, 0.3), (20, 0.2)):
     RULES[f"extrapolating {_start} %, {_chance}"] = Extrapolating(_start, _chance)
 
 
-def judge(rule: Rule, finished: Finished) -> Array:
-    """Means over draws: points of test accuracy lost in two packs, and in the first alone.
-
-    Then the percent of the epochs and of the seconds that the first spent.
-    """
-    rows = []
-    for one, other in drawn(len(finished.test)):
-        left, epochs, seconds = walk(rule, finished, one)
-        both = left + walk(rule, finished, other)[0]
-        rows.append((finished.gap(one + other, both), finished.gap(one, left), epochs, seconds))
-    return np.asarray(np.mean(rows, axis=0))
+def judge(rule: Rule, finished: Finished) -> tuple[float, float, float, float]:
+    """As `arc-sweep replay` judges, and the percent of the seconds that a pack spends."""
+    spent = np.mean([seconds(rule, finished, one) for one, _ in drawn(len(finished.test))])
+    return *stopping.judge(rule, finished), float(spent)
 
 
-def drawn(count: int) -> list[tuple[list[int], list[int]]]:
-    """Pairs of packs of a study's trials."""
-    orders = (np.random.default_rng([7, draw]).permutation(count).tolist() for draw in range(DRAWS))
-    return [(order[:PACK], order[PACK : 2 * PACK]) for order in orders]
-
-
-def walk(rule: Rule, finished: Finished, trials: list[int]) -> tuple[list[int], float, float]:
-    """A pack's last trials, and what it spent, in percent of epochs and of a card's seconds."""
-    left, since, spent, seconds = trials, 0, 0, 0.0
+def seconds(rule: Rule, finished: Finished, trials: list[int]) -> float:
+    """Of a pack on the card that was timed, in percent of those without a rule."""
     validation = VALIDATED / TIMINGS.evaluated
-    for rung in rule.rungs(finished.epochs):
-        spent += len(left) * (rung - since)
-        seconds += training(len(left), (rung - since) / finished.epochs)
-        seconds += len(left) * validation * max(1, rule.looks)
-        left, since = rule.keep(left, finished, rung, len(trials)), rung
-    spent += len(left) * (finished.epochs - since)
-    seconds += training(len(left), 1 - since / finished.epochs) + len(left) * validation
+    *before, (last, epochs) = walk(rule, finished, trials).stretches
+    spent = training(last, epochs / finished.epochs) + last * validation
+    for alive, epochs in before:
+        spent += training(alive, epochs / finished.epochs)
+        spent += alive * validation * max(1, rule.looks)
     whole = training(len(trials), 1) + len(trials) * validation
-    return left, 100 * spent / len(trials) / finished.epochs, 100 * seconds / whole
+    return 100 * spent / whole
 
 
 def training(alive: int, share: float) -> float:
@@ -234,7 +201,16 @@ def main() -> None:
     for name, group in ((f"{NOW}: heads", heads), (f"{NOW}: others", ~heads)):
         if group.any():
             print(f"{name:38}{costs(judged[NOW][group], tasks[group])}")
-    held_out, picked = np.zeros((len(curves), 4)), []
+    if len(set(tasks)) > 1:
+        _print_held_out(judged, tasks)
+    print(f"{'lost of 2 packs, and of one':48}{'now':>7}{'before':>7}{'now':>7}{'before':>7}")
+    for each, now, before in zip(curves, judged[NOW], judged[BEFORE], strict=True):
+        print(f"{each.study!s:48}{now[0]:7.2f}{before[0]:7.2f}{now[1]:7.2f}{before[1]:7.2f}")
+
+
+def _print_held_out(judged: dict[str, Array], tasks: NDArray[np.str_]) -> None:
+    """What a rule costs that is chosen on all tasks but one and judged on that one."""
+    held_out, picked = np.zeros((len(tasks), 4)), []
     for task in dict.fromkeys(tasks):
         others = {name: rows[tasks != task].mean(axis=0) for name, rows in judged.items()}
         allowed = [name for name, (_, _, spent, _) in others.items() if spent <= MOST_SPENT]
@@ -243,9 +219,6 @@ def main() -> None:
         held_out[tasks == task] = judged[best][tasks == task]
     print(f"{'the best on the other tasks':38}{costs(held_out, tasks)}")
     print("; ".join(picked))
-    print(f"{'lost of 2 packs, and of one':48}{'now':>7}{'before':>7}{'now':>7}{'before':>7}")
-    for each, now, before in zip(curves, judged[NOW], judged[BEFORE], strict=True):
-        print(f"{each.study!s:48}{now[0]:7.2f}{before[0]:7.2f}{now[1]:7.2f}{before[1]:7.2f}")
 
 
 def costs(rows: Array, tasks: Sequence[str]) -> str:
@@ -255,20 +228,6 @@ def costs(rows: Array, tasks: Sequence[str]) -> str:
         low, high = interval(lost, tasks)
         found += f"{lost.mean():8.2f} [{low:5.2f}, {high:5.2f}]{lost.max():7.2f}"
     return f"{found}{rows[:, 2].mean():8.1f}{rows[:, 3].mean():9.1f}"
-
-
-def interval(values: Array, tasks: Sequence[str]) -> tuple[float, float]:
-    """95 % of the mean, by a bootstrap of tasks and of the studies of each."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for value, task in zip(values.tolist(), tasks, strict=True):
-        groups[task].append(value)
-    draws, of_task = np.random.default_rng(0), [np.array(group) for group in groups.values()]
-    means = []
-    for _ in range(RESAMPLED):
-        picked = [of_task[i] for i in draws.integers(len(of_task), size=len(of_task))]
-        means.append(np.concatenate([draws.choice(some, len(some)) for some in picked]).mean())
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -35,6 +36,7 @@ from orchestrator import contents, leaderboard
 from orchestrator.leaderboard.board import plain_board
 from orchestrator.leaderboard.terminal import render
 from orchestrator.search import trial_table
+from orchestrator.search.curves import Curves
 from orchestrator.search.replay import choose, related
 from orchestrator.spec import dump, load
 from orchestrator.status import status
@@ -43,6 +45,7 @@ from orchestrator.store.folder import SweepFolder
 from orchestrator.tracking.ledger import Ledger
 
 KEPT = Path(__file__).parent / "assets" / "sweep-version-1"
+RECORDED = Path(__file__).parents[1] / "benchmarks/curves/arc_pico-lora-demo-digits.npz"
 CASES = int(os.environ.get("FUZZ_CASES", 200))  # over all kinds
 SHAPE = {"img_size": 32, "patch_size": 16, "embed_dim": 16, "depth": 1, "num_heads": 2}
 WORDS = (
@@ -154,6 +157,10 @@ def replay_table(path: Path) -> None:
         choose(cell, related(cells, cell), "portfolio", budget=2, seed=0, rounds=2)
 
 
+def recorded_curves(path: Path) -> None:
+    assert np.array_equal(Curves.read(path).right, Curves.read(RECORDED).right)
+
+
 def result_file(path: Path) -> None:
     look(path, Path("trials/148a5afa857ee804.json"))
 
@@ -227,6 +234,7 @@ KINDS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], None]]] = {
     "list": ("x.txt", LIST.encode, list_file),
     "table of images": ("x.csv", OWN.encode, own_table),
     "table of trials": ("x.csv", TABLE.encode, replay_table),
+    "curves": ("x.npz", RECORDED.read_bytes, recorded_curves),
     "result": ("x.json", (KEPT / "trials/148a5afa857ee804.json").read_bytes, result_file),
     "pack": ("x.json", (KEPT / "packs/ddb6051fb42c61bc.json").read_bytes, pack_file),
     "resolved spec": ("x.yaml", (KEPT / "spec.yaml").read_bytes, resolved_spec),

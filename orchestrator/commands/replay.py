@@ -1,4 +1,7 @@
-"""`arc-sweep replay`: what a search algorithm would have found among finished trials."""
+"""`arc-sweep replay`: what a search, or a rule for stopping, would have found in finished trials.
+
+Each has its own table: trials as CSV, or a folder of whole learning curves.
+"""
 
 import argparse
 import json
@@ -14,26 +17,60 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from orchestrator.search.replay import Regret
+    from orchestrator.search.stopping import Cost, Halving
     from orchestrator.search.trial_table import Gap
+
+RULES = ("10,2", "10,3", "5,2", "20,2", "10,2,2", "5,2,2")  # shown where none is named
+SEARCH = {"algorithm": "portfolio", "trials": 16, "seeds": 1, "rounds": 2, "finals": None}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "table", metavar="TABLE", help="CSV: task,method,rank,lr,wd,other,val_loss,val_accuracy"
+        "table",
+        metavar="TABLE",
+        help="CSV: task,method,rank,lr,wd,other,val_loss,val_accuracy; "
+        "or a folder of curves (benchmarks/record_curves.py)",
     )
-    parser.add_argument("--algorithm", default="portfolio", help="portfolio, tpe, random or grid")
-    parser.add_argument("--trials", type=int, default=16, metavar="N", help="largest budget (16)")
-    parser.add_argument("--seeds", type=int, default=1, metavar="S", help="repetitions (1)")
-    parser.add_argument("--rounds", type=int, default=2, metavar="R", help="as search.rounds (2)")
-    parser.add_argument(
+    search = parser.add_argument_group("search, on a CSV", argument_default=argparse.SUPPRESS)
+    search.add_argument("--algorithm", help="portfolio (default), tpe, random or grid")
+    search.add_argument("--trials", type=int, metavar="N", help="largest budget (16)")
+    search.add_argument("--seeds", type=int, metavar="S", help="repetitions (1)")
+    search.add_argument("--rounds", type=int, metavar="R", help="as search.rounds (2)")
+    search.add_argument(
         "--finals", metavar="TABLE", help="CSV of final tests (finals.csv beside TABLE)"
+    )
+    stopping = parser.add_argument_group("stopping, on a folder of curves")
+    stopping.add_argument(
+        "--halving",
+        metavar="START,ETA[,RUNGS]",
+        action="append",
+        help="as search.halving, START in percent of the epochs; may be repeated",
     )
     add_json(parser, instead_of="tables")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show the regret after so many trials, by method; returns the exit code."""
+    """Show what the search or the rules would have cost; returns the exit code.
+
+    Raises:
+        InputError: the table can't be read, or an option isn't one of its kind.
+    """
+    given = vars(options)
+    if Path(options.table).is_dir():
+        for name in SEARCH:
+            if name in given:
+                raise InputError(f"--{name} is for a CSV of trials; {options.table} is a folder")
+        return _replay_stopping(options)
+    if options.halving:
+        raise InputError(
+            f"--halving is replayed on a folder of curves (benchmarks/record_curves.py); "
+            f"{options.table} is none"
+        )
+    return _replay_search(argparse.Namespace(**SEARCH | given))
+
+
+def _replay_search(options: argparse.Namespace) -> int:
     from arc_train.hyperparameters.searchers import SEARCHERS
     from orchestrator.commands.console import plain_console
     from orchestrator.search.replay import replay
@@ -62,6 +99,74 @@ def run(options: argparse.Namespace) -> int:
         console.print()
         console.print(_gap_table(inflation))
     return DONE
+
+
+def _replay_stopping(options: argparse.Namespace) -> int:
+    from orchestrator.commands.console import plain_console
+    from orchestrator.search.curves import Curves
+    from orchestrator.search.stopping import replay_stopping
+
+    rules = [_halving(text) for text in options.halving or RULES]
+    paths = sorted(Path(options.table).glob("*.npz"))
+    if not paths:
+        raise InputError(
+            f"{options.table}: no recorded curves (*.npz); benchmarks/record_curves.py records them"
+        )
+    curves = [Curves.read(path) for path in paths]
+    costs = replay_stopping(curves, rules)
+    if options.json:
+        print(json.dumps({"halving": list(map(asdict, costs))}))
+        return DONE
+    tasks = len({each.study.task for each in curves})
+    plain_console().print(_cost_table(f"{len(curves)} studies of {tasks} tasks", costs))
+    return DONE
+
+
+def _halving(text: str) -> "Halving":
+    """The rule that stands at --halving."""
+    from orchestrator.search.stopping import Halving
+
+    try:
+        start, eta, *rungs = (int(part) for part in text.split(","))
+        if not (
+            1 <= start < 100 and eta >= 2 and (not rungs or (len(rungs) == 1 and rungs[0] >= 1))
+        ):
+            raise ValueError(text)
+    except ValueError:
+        raise InputError(
+            f"--halving takes START,ETA or START,ETA,RUNGS: START from 1 to 99 percent of the "
+            f"epochs, ETA at least 2, RUNGS at least 1; found {text!r}"
+        ) from None
+    return Halving(start, eta, *rungs)
+
+
+def _cost_table(of: str, costs: list["Cost"]) -> "Table":
+    from rich.table import Table
+
+    table = Table(
+        title="test accuracy that halving costs, in points, of a search of 16 trials in two packs "
+        f"and of 8 in one: mean (95 %), worst; {of}",
+        box=None,
+        title_justify="left",
+    )
+    table.add_column("halving", no_wrap=True)
+    for column in ("16 trials", "worst", "8 trials", "worst", "epochs"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cost in costs:
+        table.add_row(
+            cost.rule,
+            _points(cost.lost, cost.interval),
+            f"{cost.worst:.2f}",
+            _points(cost.lost_in_one, cost.interval_in_one),
+            f"{cost.worst_in_one:.2f}",
+            f"{cost.epochs:.1f} %",
+        )
+    return table
+
+
+def _points(mean: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _regret_table(algorithm: str, rows: list["Regret"]) -> "Table":

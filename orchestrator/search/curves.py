@@ -1,6 +1,7 @@
 """Whole learning curves of studies in which no trial was stopped, and the files they are kept in.
 
-benchmarks/record_curves.py records them, benchmarks/stopping.py replays rules on them.
+benchmarks/record_curves.py records them, `arc-sweep replay` replays rules for stopping on them. No
+sweep reads or writes them: their trials are tested, which the trials of a sweep's search never are.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from arc_train.errors import InputError
 from arc_train.hyperparameters.space import Config
 from orchestrator.store.result import Study
 
@@ -53,13 +55,34 @@ class Curves:
 
     @classmethod
     def read(cls, path: Path) -> "Curves":
-        """What `write` made."""
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        named = json.loads(str(arrays.pop("named")))
-        right = np.unpackbits(arrays.pop("right"), axis=-1, count=named["images"]).astype(bool)
-        study = Study(**named["study"])
-        return cls(study, tuple(named["configs"]), tuple(named["rounds"]), right, **arrays)
+        """What `write` made.
+
+        Raises:
+            InputError: the file can't be read, or is none of these.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = dict(archive)
+            named = json.loads(str(arrays.pop("named")))
+            right = np.unpackbits(arrays.pop("right"), axis=-1, count=named["images"]).astype(bool)
+            study = Study(**named["study"])
+            read = cls(study, tuple(named["configs"]), tuple(named["rounds"]), right, **arrays)
+            read._check()
+            return read
+        except Exception as error:  # of NumPy's readers, zip's and zlib's
+            raise InputError(
+                f"{path}: no recorded curves, or damaged ({error}); "
+                "benchmarks/record_curves.py records them"
+            ) from error
+
+    def _check(self) -> None:
+        trials, epochs, _ = self.right.shape
+        of_epochs = {self.losses.shape, self.train_losses.shape}
+        of_trials = {self.test_accuracy.shape, self.params.shape, self.seconds.shape}
+        if of_epochs != {(trials, epochs)} or of_trials != {(trials,)}:
+            raise ValueError("its arrays are of other trials or epochs")
+        if len(self.configs) != trials:
+            raise ValueError(f"{len(self.configs)} configurations for {trials} trials")
 
     @classmethod
     def joined(cls, parts: Sequence["Curves"]) -> "Curves":
@@ -76,9 +99,8 @@ class Curves:
 class Finished:
     """The same as rules see it: diverged trials are at 0 % and an infinite loss.
 
-    right: as of the curves. accuracy, loss:
-    float64 [T, E]. test: [T], of what diverged 0. order: the last part of the rank by which trials
-    win, [T]: parameters, then lr.
+    right: as of the curves. accuracy, loss: float64 [T, E]. test: [T], of what diverged 0. order:
+    the last part of the rank by which trials win, [T]: parameters, then lr.
     """
 
     right: NDArray[np.bool_]
@@ -97,20 +119,20 @@ class Finished:
             np.where(diverged, 0, 100 * curves.right.mean(axis=2)),
             np.where(diverged, np.inf, curves.losses),
             np.nan_to_num(curves.test_accuracy.astype(float)),
-            np.argsort(np.lexsort((lr, curves.params))),
+            np.argsort(np.lexsort((np.array(lr), curves.params))),
         )
 
     @property
     def epochs(self) -> int:
         """To the end."""
-        return self.accuracy.shape[1]
+        return int(self.accuracy.shape[1])
 
     def ranking(self, trials: Sequence[int], epoch: int, count: int = 1) -> list[int]:
         """Some trials, the best first, by accuracy and then loss over the last `count` epochs."""
         last = slice(epoch - min(count, epoch), epoch)
         rows = np.asarray(trials)
         loss, accuracy = (of[rows, last].mean(axis=1) for of in (self.loss, self.accuracy))
-        return rows[np.lexsort((loss, -accuracy))].tolist()
+        return [int(trial) for trial in rows[np.lexsort((loss, -accuracy))]]
 
     def rank(self, trial: int) -> tuple[float, float, int]:
         """By what a sweep ranks trials that reached the last epoch; the lowest wins."""
