@@ -3,7 +3,8 @@
     python -m benchmarks.chaos FOLDER --faults 200 --seed 0
 
 Every sweep is hit by several faults of one kind at drawn moments, is run again after each that
-ended it, and once more in peace; then it must equal a sweep that nothing disturbed. FOLDER keeps a
+ended it, and once more in peace; then it must equal a sweep that nothing disturbed. Two are on
+their way side by side, since a driver that starts uses little more than one core. FOLDER keeps a
 line for each sweep, so the same command goes on after a campaign that was stopped itself. With
 --plain a script with Ray Tune's own means is hit (plain_script.py), in a FOLDER of its own.
 """
@@ -12,9 +13,12 @@ import argparse
 import json
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from benchmarks.chaos.arc_sweep import ArcSweep
@@ -31,6 +35,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--each", type=int, default=6, help="faults for each sweep")
+    parser.add_argument("--at-once", type=int, default=2, help="sweeps on their way")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--plain", action="store_true", help="the same trainings by plain Ray Tune")
@@ -39,9 +44,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / f"seed-{options.seed}.jsonl"
-    kept.touch()
-    tallies = [Tally(**json.loads(line)) for line in kept.read_text().splitlines()]
     sweep = ArcSweep(folder / "calm", folder / "cache", "calm", None)
     _complete(sweep)
     make: Callable[..., Victim]
@@ -51,17 +53,61 @@ def main() -> None:
         make = partial(PlainTune, sweep=sweep.sweep, calm=calm)
     else:
         make = partial(ArcSweep, cache=folder / "cache", calm=sweep.sweep)
-    while sum(tally.injected for tally in tallies) < options.faults:
-        number = len(tallies)
-        tally = Tally(number, options.kinds[number % len(options.kinds)])
-        place = folder / f"sweep-{number}"
-        clear(place)
-        disturb(make(place, seed=f"{options.seed}/{number}"), tally, options.each)
-        tallies.append(tally)
-        with kept.open("a") as file:
+    campaign = Campaign(folder / f"seed-{options.seed}.jsonl", options.faults, options.each)
+
+    def disturb_some() -> None:
+        while (number := campaign.next()) is not None:
+            tally = Tally(number, options.kinds[number % len(options.kinds)])
+            place = folder / f"sweep-{number}"
+            clear(place)
+            disturb(make(place, seed=f"{options.seed}/{number}"), tally, options.each)
+            campaign.add(tally)
+
+    with ThreadPoolExecutor(options.at_once) as pool:
+        hitting = [pool.submit(disturb_some) for _ in range(options.at_once)]
+        try:
+            for each in hitting:
+                each.result()
+        except BaseException:
+            campaign.stop()  # what is on its way is finished
+            raise
+    report(options.kinds, campaign.tallies)
+
+
+class Campaign:
+    """The sweeps that were hit, one line of a file each, and those that are being hit."""
+
+    def __init__(self, file: Path, faults: int, each: int) -> None:
+        self._file, self._faults, self._each = file, faults, each
+        file.touch()
+        self.tallies = [Tally(**json.loads(line)) for line in file.read_text().splitlines()]
+        self._running: set[int] = set()
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def next(self) -> int | None:
+        """The number of a sweep to hit; None if those that are hit have faults enough."""
+        with self._lock:
+            expected = sum(tally.injected for tally in self.tallies)
+            expected += self._each * len(self._running)
+            if self._stopped or expected >= self._faults:
+                return None
+            begun = {tally.sweep for tally in self.tallies} | self._running
+            number = next(number for number in count() if number not in begun)
+            self._running.add(number)
+            return number
+
+    def stop(self) -> None:
+        """Begin no further sweep."""
+        self._stopped = True
+
+    def add(self, tally: Tally) -> None:
+        """Keep what became of a sweep."""
+        with self._lock, self._file.open("a") as file:
             print(json.dumps(asdict(tally)), file=file)
+            self._running.remove(tally.sweep)
+            self.tallies.append(tally)
         print(tally, file=sys.stderr, flush=True)
-    report(options.kinds, tallies)
 
 
 def _complete(victim: Victim) -> None:

@@ -61,7 +61,8 @@ def clear(place: Path) -> None:
 
 def run(victim: Victim, tally: Tally, kinds: Sequence[str]) -> None:
     """The command once, under faults as long as it lives: under none, it must end complete."""
-    began, before, hit, injected = time.time(), len(victim.epochs()), set[str](), 0
+    began, hit, injected = time.time(), set[str](), 0
+    earlier = {epoch.process for epoch in victim.epochs()}  # workers may outlive their driver
     process = victim.start()
     try:
         for kind in kinds:
@@ -79,9 +80,9 @@ def run(victim: Victim, tally: Tally, kinds: Sequence[str]) -> None:
         process.kill()
         process.wait()
     victim.note_results()
-    trained = victim.epochs()[before:]
+    trained = [epoch.time for epoch in victim.epochs() if epoch.process not in earlier]
     if tally.injected and trained:
-        tally.starts.append(trained[0].time - began)
+        tally.starts.append(trained[0] - began)
     tally.injected += injected
     expected = {0} if victim.complete() else {NO_START} if victim.said_last(STARVED) else set[int]()
     tally.misreported += process.returncode not in expected.union(*(ENDS[kind] for kind in hit))

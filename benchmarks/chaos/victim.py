@@ -75,7 +75,13 @@ class Victim(ABC):
         ours = {"PYTHONPATH": path, "WATCHED_EPOCHS": str(self._epochs_file)}
         ours |= {"RAY_ADDRESS": "local", **dict([self.token.split("=")]), **self.environment()}
         with self.said.open("ab") as said:
-            return subprocess.Popen(self.command(), stdout=said, stderr=said, env=os.environ | ours)
+            return subprocess.Popen(
+                self.command(),
+                stdout=said,
+                stderr=said,
+                env=os.environ | ours,
+                start_new_session=True,  # Ctrl-C is for the campaign
+            )
 
     def epochs(self) -> list[Epoch]:
         """All that were trained, in the order in which they ended."""
