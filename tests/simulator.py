@@ -6,7 +6,6 @@ function of the trial), and the cluster, whose processes die at any of the write
 """
 
 import contextlib
-import io
 import json
 import random
 import shutil
@@ -33,6 +32,7 @@ from orchestrator.plan import Identity, Origin, halving
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
+from orchestrator.store import record
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan, Trial
 from orchestrator.store.resolved_spec import read_spec
@@ -328,7 +328,7 @@ class World:
         self.story.append("run")
         ended = None
         with contextlib.suppress(Killed):
-            ended = sweep.run(self.spec, Progress(Console(file=io.StringIO(), width=200)))
+            ended = sweep.run(self.spec, Progress(Console(quiet=True)))
         for pack, worker in self.running.items():
             self.excused[pack] += 1
             if worker is not None and self.draws.random() < 0.3:
@@ -374,10 +374,9 @@ class World:
             }[kind]
         )
 
-    def outcome(self) -> tuple[dict[str, Result], str]:
-        """All results, and the leaderboard."""
-        folder = SweepFolder(self.folder)
-        return folder.results(), (self.folder / "leaderboard.json").read_text()
+    def outcome(self) -> tuple[dict[str, Result], Any]:
+        """All results, and the leaderboard as plain data."""
+        return SweepFolder(self.folder).results(), plain_board(self.board)
 
     def openings(self) -> list[dict[str, Any]]:
         """What test_access.jsonl says."""
@@ -406,7 +405,14 @@ def installed(world: World) -> Iterator[None]:
     """This world's parts in the places of the real ones."""
 
     def board(folder: SweepFolder, _: object, board: Any) -> None:
-        folder.write(folder.path / "leaderboard.json", json.dumps(plain_board(board)).encode())
+        folder.write(folder.path / "leaderboard.json", b"")
+        world.board = board
+
+    def named(path: Path, read: Any) -> Any:  # many worlds have the same files
+        key = path.name, path.read_bytes()
+        if key not in _read:
+            _read[key] = record.named(path, read)
+        return _read[key]
 
     def patched(name: str) -> Any:
         real = getattr(SweepFolder, name)
@@ -420,6 +426,7 @@ def installed(world: World) -> Iterator[None]:
             (sweep.leaderboard, "write", board),
             (tuner, "drive", world.drive),
             (files, "write_atomically", world.write),
+            (files, "named", named),
             (SweepFolder, "record_test_access", patched("record_test_access")),
             (SweepFolder, "drop_checkpoint", patched("drop_checkpoint")),
         ):
@@ -427,7 +434,8 @@ def installed(world: World) -> Iterator[None]:
         yield
 
 
-_undisturbed: dict[int, tuple[dict[str, Result], str]] = {}
+_undisturbed: dict[int, tuple[dict[str, Result], Any]] = {}
+_read: dict[tuple[str, bytes], Any] = {}
 
 
 def simulate(seed: int, scratch: Path) -> None:
