@@ -37,8 +37,8 @@ class Progress:
         self.console = console
         self._running: dict[str, tuple[PackPlan, PackReport]] = {}
         self._best: dict[Study, Candidate] = {}
-        self._tested: dict[Study, list[float]] = {}
-        self._counts: Counter[str] = Counter()
+        self._tested: dict[Study, dict[str, float]] = {}
+        self._statuses: dict[str, str] = {}
         self._images = 0
         self._started = time.monotonic()
         self._search: SweepSearch
@@ -129,13 +129,14 @@ class Progress:
         self._refresh()
 
     def _ended(self, plan: PackPlan, results: list[Result]) -> None:
+        """Take in results; a trial that ran again is reported again."""
         for result in results:
-            self._counts[result.status] += 1
+            self._statuses[result.id] = result.status
             if result.status != "done":
                 continue
             if plan.kind == "final":
                 if result.test_accuracy is not None:
-                    self._tested.setdefault(plan.study, []).append(result.test_accuracy)
+                    self._tested.setdefault(plan.study, {})[result.id] = result.test_accuracy
                 continue
             trial, best = Candidate.of(result), self._best.get(plan.study)
             if best is None or rank(trial)[0] < rank(best)[0]:
@@ -145,7 +146,7 @@ class Progress:
         """A study's state: its best trial so far, or the mean of its finals."""
         if tested := self._tested.get(study):
             seeds = f"{len(tested)} seed{'s' * (len(tested) > 1)}"
-            return f"test {fmean(tested):.1f} % ({seeds})"
+            return f"test {fmean(tested.values()):.1f} % ({seeds})"
         if best := self._best.get(study):
             config = format_config(best.config)
             return f"val {best.val_accuracy:.1f} %  ({config})"
@@ -170,7 +171,8 @@ class Progress:
 
     def _view(self) -> Group:
         seconds = max(1e-9, time.monotonic() - self._started)
-        counts = "  ".join(f"{count} {status}" for status, count in sorted(self._counts.items()))
+        statuses = sorted(Counter(self._statuses.values()).items())
+        counts = "  ".join(f"{count} {status}" for status, count in statuses)
         rate = f"{self._images / seconds:,.0f} training images/s"
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         running = {plan.study: (plan, report) for plan, report in self._running.values()}

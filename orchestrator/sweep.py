@@ -16,7 +16,7 @@ from arc_train.errors import InputError
 from arc_train.methods import METHODS, own
 from arc_train.tasks import cache
 from orchestrator import leaderboard
-from orchestrator.cluster.report import PackReport
+from orchestrator.cluster.report import PackReport, Reports
 from orchestrator.contents import Contents
 from orchestrator.cost.forecast import Forecast
 from orchestrator.cost.room import check_room
@@ -173,7 +173,7 @@ def _tune(
 ) -> tuple[bool, str | None]:
     """Drive the Tuner; returns (interrupted, problem)."""
     from orchestrator.cluster.connection import ClusterLost  # Ray is slow to import
-    from orchestrator.cluster.tuner import Reports, drive
+    from orchestrator.cluster.tuner import drive
 
     def reported(plan: PackPlan, report: PackReport) -> None:
         ended = [folder.result(trial) for trial in report.ended]

@@ -240,15 +240,15 @@ class World:
         self, spec: Spec, folder: SweepFolder, _: Identity, search: SweepSearch, reports: Any
     ) -> None:
         """The cluster: packs move on in any order, and fail."""
-        attempts = Attempts(search, folder, IDENTITY, spec.resources.max_failures)
+        attempts = Attempts(search, folder, IDENTITY, spec.resources.max_failures, reports)
         self.running: dict[str, InventedPack | None] = {}
         plans: dict[str, PackPlan] = {}
 
         def fail(pack: str, why: str) -> None:
-            self.excused[pack] += 1
+            trials = [trial.id for trial in plans[pack].trials]
+            self.excused[pack] += any(folder.result(trial) is None for trial in trials)
             del self.running[pack]
-            plan = plans[pack]
-            reports.failed(plan, *attempts.failed(plan, RuntimeError(why)))
+            attempts.failed(plans[pack], RuntimeError(why))
 
         while True:
             if self.orphans and self.draws.random() < 0.5:

@@ -1,10 +1,11 @@
-"""What a worker tells the driver of its pack, after each step."""
+"""What a worker tells the driver of its pack, after each step, and whom the driver tells."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from orchestrator.store.result import Curve
+from orchestrator.store.pack import PackPlan
+from orchestrator.store.result import Curve, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,17 @@ class PackReport:
     def from_tune(result: Mapping[str, Any]) -> "PackReport":
         """The report in a result of Tune's."""
         return PackReport(**{entry.name: result[entry.name] for entry in fields(PackReport)})
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The driver's callbacks, called on Tune's thread: each must return quickly.
+
+    say: a line for the user. failed: a pack, its trials that are given up (none if it is tried
+    again), and the reason.
+    """
+
+    say: Callable[[str], None]
+    started: Callable[[PackPlan], None]
+    reported: Callable[[PackPlan, PackReport], None]
+    failed: Callable[[PackPlan, list[Result], str], None]

@@ -4,8 +4,7 @@ Tune keeps no state that we need: its own experiment files go to a scratch folde
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from orchestrator.cluster.attempts import Attempts
 from orchestrator.cluster.connection import connection
 from orchestrator.cluster.failure import failure_of
 from orchestrator.cluster.interrupt import check_interrupts
-from orchestrator.cluster.report import PackReport
+from orchestrator.cluster.report import PackReport, Reports
 from orchestrator.cluster.scratch import scratch
 from orchestrator.cluster.worker import PackWorker
 from orchestrator.plan import Identity
@@ -25,21 +24,6 @@ from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec
 from orchestrator.store.folder import SweepFolder, Unwritable
 from orchestrator.store.pack import PackPlan, pack_text
-from orchestrator.store.result import Result
-
-
-@dataclass(frozen=True)
-class Reports:
-    """The driver's callbacks, called on Tune's thread: each must return quickly.
-
-    say: a line for the user. failed: a pack, its trials that are given up (none if it is tried
-    again), and the reason.
-    """
-
-    say: Callable[[str], None]
-    started: Callable[[PackPlan], None]
-    reported: Callable[[PackPlan, PackReport], None]
-    failed: Callable[[PackPlan, list[Result], str], None]
 
 
 def drive(
@@ -52,7 +36,7 @@ def drive(
         ClusterLost: the cluster's head died.
         Exception: what our own part of the driver raised, as it was raised.
     """
-    attempts = Attempts(search, folder, identity, spec.resources.max_failures)
+    attempts = Attempts(search, folder, identity, spec.resources.max_failures, reports)
     while True:
         try:
             with scratch() as place, connection(place):
@@ -193,8 +177,7 @@ class _RoutedSearcher(_Unsaved, Searcher):
         """
         if isinstance(reason, Unwritable):
             raise reason  # it isn't the pack's fault: no other could keep its results either
-        plan = self.packs[trial_id]
-        self.reports.failed(plan, *self._attempts.failed(plan, reason))
+        self._attempts.failed(self.packs[trial_id], reason)
 
     def broken(self, reason: Exception) -> None:
         """The Tuner broke: the packs that ran have failed, the others wait again."""
