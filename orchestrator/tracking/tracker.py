@@ -81,6 +81,8 @@ class Tracker:
 
         alert: what W&B tells the user with it, once for each state of the leaderboard.
         """
+        if self._thread is None:
+            return
         content = json.dumps(plain_board(board), sort_keys=True)
         trial = hashlib.sha256(f"{self._sweep}/leaderboard".encode()).hexdigest()[:16]
         write = partial(self._write_board, trial, board, alert)
