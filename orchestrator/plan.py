@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from arc_train.hyperparameters.space import Config, size
@@ -152,7 +152,7 @@ def trial_id(
     halving, origin = spec.search.halving, identity.origin(study)
     determined_by: dict[str, Any] = {
         "kind": kind,
-        "study": asdict(study),
+        "study": {"backbone": study.backbone, "method": study.method, "task": study.task},
         "config": {
             name: value if isinstance(value, str) else float(value)
             for name, value in config.items()
