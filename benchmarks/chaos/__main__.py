@@ -68,9 +68,10 @@ def main() -> None:
         try:
             for each in hitting:
                 each.result()
-        except BaseException:
-            campaign.stop()  # what is on its way is finished
-            raise
+        except KeyboardInterrupt:
+            print("sweeps that are on their way end first", file=sys.stderr, flush=True)
+        finally:
+            campaign.stop()
     report(options.kinds, campaign.tallies)
 
 
