@@ -7,6 +7,7 @@ it goes on, and more can hit the same run.
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -30,9 +31,12 @@ def _kill_worker(victim: Victim, process: Process) -> int:
 
 def _kill_program(program: str, victim: Victim, process: Process) -> int:
     """End one of the processes that a run starts, once it has."""
+    deadline = time.monotonic() + HANGS
     while process.poll() is None:
         if found := victim.process(program):
             return _kill(victim, found)
+        if time.monotonic() > deadline:  # it was killed before, and the run waits for it
+            raise subprocess.TimeoutExpired(process.args, HANGS)
         time.sleep(0.05)
     return 0
 
