@@ -59,7 +59,7 @@ COMMANDS = {
         "results/pets vit_base_patch16_224.augreg_in21k/arc/vtab/pets --out pets --fold",
     ),
     "replay": Command(
-        "search algorithms on a table of finished trials",
+        "search algorithms, or rules for stopping, on finished trials",
         "trials.csv --algorithm portfolio --trials 16",
     ),
     "data": Command(

@@ -161,7 +161,9 @@ def _rows(path: str | Path, columns: Iterable[str]) -> Iterable[tuple[str, dict[
                 yield where, row
             if empty:
                 raise InputError(f"{path} has no lines below its header")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"can't read table {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"can't read table {path}: {error}") from error
 
 
