@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.chaos.faults import BETWEEN, KINDS
 from benchmarks.chaos.tally import Tally
-from benchmarks.chaos.victim import HANGS, Process, Victim
+from benchmarks.chaos.victim import HANGS, Process, Victim, until
 
 LATEST = 6  # epochs of all trainings after the last fault
 STARVED, NO_START = "gave no sign in", 2  # what is said of a machine too busy, and its exit code
@@ -95,11 +95,7 @@ def _wait_for_the_moment(victim: Victim, kind: str, process: Process) -> bool:
             process.wait(victim.draws.uniform(0, IMPORTING))
         return process.poll() is None
     wanted = len(victim.epochs()) + victim.draws.randint(1, LATEST)
-    deadline = time.monotonic() + HANGS
-    while len(victim.epochs()) < wanted and process.poll() is None:
-        if time.monotonic() > deadline:
-            raise subprocess.TimeoutExpired(process.args, HANGS)
-        time.sleep(0.02)
+    until(lambda: len(victim.epochs()) >= wanted, process)
     return process.poll() is None
 
 

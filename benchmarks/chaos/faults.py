@@ -7,12 +7,10 @@ it goes on, and more can hit the same run.
 import contextlib
 import os
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.chaos.victim import HANGS, Process, Victim
+from benchmarks.chaos.victim import HANGS, Process, Victim, until
 
 Fault = Callable[[Victim, Process], int]
 AT_ONCE = 4  # files that are damaged between two runs
@@ -31,14 +29,8 @@ def _kill_worker(victim: Victim, process: Process) -> int:
 
 def _kill_program(program: str, victim: Victim, process: Process) -> int:
     """End one of the processes that a run starts, once it has."""
-    deadline = time.monotonic() + HANGS
-    while process.poll() is None:
-        if found := victim.process(program):
-            return _kill(victim, found)
-        if time.monotonic() > deadline:  # it was killed before, and the run waits for it
-            raise subprocess.TimeoutExpired(process.args, HANGS)
-        time.sleep(0.05)
-    return 0
+    found = until(lambda: victim.process(program), process)
+    return _kill(victim, found) if found else 0
 
 
 def _kill(victim: Victim, process: int) -> int:

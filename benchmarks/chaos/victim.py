@@ -8,9 +8,10 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.chaos.tally import Tally
 from tests.sweeps import processes
@@ -20,6 +21,23 @@ HANGS = 600.0  # seconds after which a run counts as hung
 GONE = 60.0  # seconds that processes have to end after the last run
 
 Process = subprocess.Popen[bytes]
+T = TypeVar("T")
+
+
+def until(happened: Callable[[], T], process: Process) -> T | None:
+    """What has happened, as soon as it has; None if the process ends first.
+
+    Raises:
+        TimeoutExpired: neither comes in the time after which a run counts as hung.
+    """
+    deadline = time.monotonic() + HANGS
+    while process.poll() is None:
+        if found := happened():
+            return found
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(process.args, HANGS)
+        time.sleep(0.05)
+    return None
 
 
 @dataclass(frozen=True)

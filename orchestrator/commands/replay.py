@@ -5,6 +5,7 @@ Each has its own table: trials as CSV, or a folder of whole learning curves.
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,17 +142,12 @@ def _halving(text: str) -> "Halving":
 
 
 def _cost_table(of: str, costs: list["Cost"]) -> "Table":
-    from rich.table import Table
-
-    table = Table(
-        title="test accuracy that halving costs, in points, of a search of 16 trials in two packs "
+    table = _table(
+        "test accuracy that halving costs, in points, of a search of 16 trials in two packs "
         f"and of 8 in one: mean (95 %), worst; {of}",
-        box=None,
-        title_justify="left",
+        "halving",
+        ("16 trials", "worst", "8 trials", "worst", "epochs"),
     )
-    table.add_column("halving", no_wrap=True)
-    for column in ("16 trials", "worst", "8 trials", "worst", "epochs"):
-        table.add_column(column, justify="right", no_wrap=True)
     for cost in costs:
         table.add_row(
             cost.rule,
@@ -170,17 +166,12 @@ def _points(mean: float, interval: tuple[float, float]) -> str:
 
 
 def _regret_table(algorithm: str, rows: list["Regret"]) -> "Table":
-    from rich.table import Table
-
-    table = Table(
-        title=f"validation accuracy below the best of the full grid, in points, after so many "
+    table = _table(
+        "validation accuracy below the best of the full grid, in points, after so many "
         f"trials: {algorithm} (random)",
-        box=None,
-        title_justify="left",
+        "method",
+        ("tasks", "grid", *rows[0].regret),
     )
-    table.add_column("method", no_wrap=True)
-    for column in ("tasks", "grid", *rows[0].regret):
-        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         cells = [
             f"{regret:.2f} ({row.random[budget]:.2f})" for budget, regret in row.regret.items()
@@ -191,17 +182,23 @@ def _regret_table(algorithm: str, rows: list["Regret"]) -> "Table":
 
 
 def _gap_table(rows: list["Gap"]) -> "Table":
-    from rich.table import Table
-
-    table = Table(
-        title="test accuracy as it is, and as choosing the epoch on the test set would have it",
-        box=None,
-        title_justify="left",
+    table = _table(
+        "test accuracy as it is, and as choosing the epoch on the test set would have it",
+        "method",
+        ("tasks", "last epoch", "best epoch on test", "gap", "largest"),
     )
-    table.add_column("method", no_wrap=True)
-    for column in ("tasks", "last epoch", "best epoch on test", "gap", "largest"):
-        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         accuracies = (row.last, row.best_epoch, row.gap, row.largest_gap)
         table.add_row(row.method, str(row.tasks), *(f"{value:.2f}" for value in accuracies))
+    return table
+
+
+def _table(title: str, rows: str, figures: Iterable[str]) -> "Table":
+    """An empty table: what its rows are, and the columns of figures."""
+    from rich.table import Table
+
+    table = Table(title=title, box=None, title_justify="left")
+    table.add_column(rows, no_wrap=True)
+    for column in figures:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
