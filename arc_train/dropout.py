@@ -41,6 +41,7 @@ class Noise:
         self._drawn: Tensor | None = None
         self._shape: tuple[int, torch.device] = (1, torch.device("cpu"))
         self._rows: dict[int, Tensor] = {}
+        self._numbers = torch.empty(0, dtype=torch.int32)
 
     def begin(self, trials: int, device: torch.device) -> None:
         """A pass of T trials begins."""
@@ -66,8 +67,18 @@ class Noise:
 
     def _keys(self, count: int) -> Tensor:
         seeds = self._current()
-        rows = torch.arange(count, dtype=torch.int32, device=seeds.device) * _ROWS
+        rows = self._counted(count, seeds.device) * _ROWS
         return (_mix(seeds[:, None] + rows) | 1)[:, :, None]
+
+    def _counted(self, count: int, device: torch.device) -> Tensor:
+        """0, 1, 2, ..., int32 [count], as numbers that lie in memory.
+
+        Compiled code has an arange in the type of its indices, whatever is asked for. Where those
+        are of 64 bits (torch 2.11, sizes that vary), a hash made from them would not wrap around.
+        """
+        if len(self._numbers) < count or self._numbers.device != device:
+            self._numbers = torch.arange(count, dtype=torch.int32, device=device)
+        return self._numbers[:count]
 
 
 class SeededDropout(nn.Module):

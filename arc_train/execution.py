@@ -143,7 +143,7 @@ class Stepper:
         config.fail_on_recompile_limit_hit = True
         compiled = []
         for block in blocks(self.pack.model.backbone):
-            block.compile()
+            block.compile(dynamic=False)
             compiled.append((block, block._compiled_call_impl))
             block._compiled_call_impl = None
 

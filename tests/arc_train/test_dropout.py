@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from arc_train.dropout import Noise, SeededDropout
+from arc_train.dropout import Noise, SeededDropout, SeededDropPath, SeededNormal
 
 ROWS, COLUMNS = 4096, 64
 
@@ -66,3 +66,28 @@ def test_nothing_is_dropped_in_evaluation_or_at_rate_zero() -> None:
     assert torch.equal(SeededDropout(0.0, noise, 1)(x), x)
     with pytest.raises(ValueError, match=r"must be in \[0, 1\), got 1"):
         SeededDropout(1, noise, 1)
+
+
+@pytest.mark.parametrize("kind", [SeededDropout, SeededDropPath, SeededNormal])
+def test_compiled_code_counts_in_memory(kind: type[SeededDropout]) -> None:
+    """Numbers that a compiler counts itself may have 64 bits, and their hashes other masks."""
+    noise = Noise()
+    noise.seeds = torch.tensor([5, 6], dtype=torch.int32)
+    dropout = kind(noise, 1) if kind is SeededNormal else kind(0.3, noise, 1)
+    x = torch.ones(2, 7, 3)
+    compiled: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
+        compiled.append(graph)
+        return graph
+
+    def run(x: Tensor) -> Tensor:
+        out: Tensor = dropout.sample(x, x) if isinstance(dropout, SeededNormal) else dropout(x)
+        return out
+
+    expected = run(x)
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(run, backend=keep)(x), expected)
+    operations = {str(node.target) for graph in compiled for node in graph.graph.nodes}
+    assert any("mul" in operation for operation in operations)
+    assert not any("arange" in operation for operation in operations)
