@@ -139,7 +139,7 @@ class InventedRun:
         self.members = [trial for trial in self.members if trial.id in state["pack"]["ids"]]
 
     def _drawn(self, trial: Trial, what: str = "") -> float:
-        return random.Random(f"{trial.init_seed}/{self.epoch}/{what}").random()
+        return _number(f"{trial.init_seed}/{self.epoch}/{what}")
 
     def _outcome(self, trial: Trial, status: str, note: str | None = None) -> Outcome:
         curve = self._curves[trial.id]
@@ -159,6 +159,11 @@ class InventedRun:
             execution="eager",
             note=note,
         )
+
+
+@cache
+def _number(drawn_from: str) -> float:
+    return random.Random(drawn_from).random()
 
 
 class InventedPack(RunningPack):
@@ -252,8 +257,8 @@ class World:
         plans: dict[str, PackPlan] = {}
 
         def fail(pack: str, why: str) -> None:
-            trials = [trial.id for trial in plans[pack].trials]
-            self.excused[pack] += any(folder.result(trial) is None for trial in trials)
+            results = [folder.result(trial.id) for trial in plans[pack].trials]
+            self.excused[pack] += any(r is None or r.status == "failed" for r in results)
             del self.running[pack]
             attempts.failed(plans[pack], RuntimeError(why))
 
@@ -281,6 +286,7 @@ class World:
                     report = self.advance(plans[pack], folder)
                 except Killed as death:
                     if not death.worker:
+                        self.running[pack] = None  # cut off amid its work, it can't live on
                         raise
                     self.in_worker = False
                     fail(pack, "killed")
@@ -478,9 +484,10 @@ def _simulate(world: World, thorough: bool) -> None:
         damages = world.draws.choice([0, 0, 1, 2])
         for _ in range(damages):
             world.damage()
-        if ended and ended.complete and not damages and not thorough:
+        if ended and ended.complete and not ended.interrupted and not damages and not thorough:
             break
-    ended = world.run(disturbed=False)
+    else:
+        ended = world.run(disturbed=False)
     assert ended
     assert ended.complete, "an undisturbed run left something"
     assert not ended.interrupted
