@@ -81,8 +81,9 @@ def damage(path: Path, how: str, place: int, amount: int) -> None:
     elif how == "extend":
         content += bytes([amount]) * (place + 1)
     elif how == "blank":
+        other = content[place] ^ 1  # a byte may be blank already
         content[place : place + amount] = bytes(len(content[place : place + amount]))
-        content[place] ^= 1
+        content[place] = other
     path.unlink() if how == "delete" else path.write_bytes(content)
 
 
