@@ -15,7 +15,8 @@ from torch import Tensor
 from arc_train.pack import Pack
 from arc_train.structure import blocks
 
-Execution = Literal["eager", "compiled", "graph"]
+# The last is for benchmarks, until it has been timed on a card.
+Execution = Literal["eager", "compiled", "graph", "compiled graph"]
 # Trials up to which launches cost more than the arithmetic (measured: benchmarks/results.md).
 FEW = 4
 WARM_UP = 3
@@ -95,7 +96,8 @@ class Stepper:
         expected = self._eager(*batch), self.pack.optimizer.m.clone()
         self.pack.restore(start)
         try:
-            step = self._compiled() if kind == "compiled" else self._graph(*batch)
+            run = self._compiled() if "compiled" in kind else self._eager
+            step = self._graph(run, *batch) if "graph" in kind else run
             self.pack.restore(start)
             found = step(*batch), self.pack.optimizer.m
             self.problem = self._difference(expected, found)
@@ -158,7 +160,7 @@ class Stepper:
 
         return step
 
-    def _graph(self, *batch: Tensor) -> Step:
+    def _graph(self, run: Step, *batch: Tensor) -> Step:
         """The whole step, captured on static buffers."""
         static = [tensor.clone() for tensor in batch]
         new_stream: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
@@ -166,13 +168,13 @@ class Stepper:
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):
-                self._eager(*static)
+                run(*static)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         with torch.cuda.graph(graph, pool=self._pool):
-            losses = self._eager(*static)
+            losses = run(*static)
 
         def replay(*batch: Tensor) -> Tensor:
             for buffer, tensor in zip(static, batch, strict=True):

@@ -123,9 +123,9 @@ def _basis(timings: Timings, gpu: str, slower: float) -> str:
         ", ".join(map(str, part)) for part in zip(*timings.trial_step.items(), strict=True)
     )
     basis = (
-        f"assumed, not measured with this version: a prototype's {times} ms a trial-step of arc on "
-        f"ViT-B/16 with {counts} trials alive on one {timings.card.upper()}, methods and "
-        "evaluation as in the version before, backbones by their operations"
+        f"assumed from timings: {times} ms a trial-step of arc on ViT-B/16 with {counts} trials "
+        f"alive on one {timings.card.upper()}, most other methods as in the version before, "
+        "backbones by their operations"
     )
     if gpu != timings.card:
         basis += f"; {gpu.upper()}: {slower:.1f} times as long, by bfloat16 peak and bandwidth"

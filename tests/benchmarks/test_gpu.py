@@ -50,8 +50,9 @@ def test_all_that_needs_one_process_is_measured(
     assert all(row["equal"] for row in parts["equality"])
     step = parts["steps"][0]
     assert step["ms_trial"] == pytest.approx(step["ms"] / step["trials"], abs=0.01)
-    assert {row["used"] for row in parts["steps"]} == {"eager"}
-    assert all("graph" in row["problem"] for row in parts["steps"] if row["execution"] == "graph")
+    stepped = parts["steps"] + parts["captured"]
+    assert {row["used"] for row in stepped} == {"eager"}
+    assert all("graph" in row["problem"] for row in stepped if row["execution"] != "eager")
     assert [row["trials"] for row in parts["linear"]] == [1, 40]
     assert [row["pack"] for row in parts["study"]] == ["search 1", "search 2", "finals"]
     assert max(parts["study"][0]["epochs"]) == 2
@@ -78,8 +79,14 @@ def test_a_failure_is_recorded_and_the_rest_goes_on(
 
 def test_what_the_time_is_too_short_for_is_recorded(gpu: ModuleType, tmp_path: Path) -> None:
     parts = report(gpu, tmp_path, "linear", "study", budget=0)
-    assert [len(rows) for rows in parts.values()] == [2, 3]
-    assert all("TimeoutError" in row["error"] for rows in parts.values() for row in rows)
+    left = {name: rows[0]["error"].rpartition(" for ")[2] for name, rows in parts.items()}
+    assert left == {"linear": "2 measurements", "study": "3 measurements"}
+
+
+def test_what_takes_too_long_is_cut_off_and_recorded(gpu: ModuleType, tmp_path: Path) -> None:
+    interrupted, others = report(gpu, tmp_path, "study", budget=0.02)["study"]
+    assert interrupted["error"].startswith("TimeoutError")
+    assert others["error"].endswith(" 2 measurements")
 
 
 @pytest.mark.slow
