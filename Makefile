@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test fast slow sweeps clusters chaos fuzz simulate lint clean
+.PHONY: quickstart test fast slow sweeps clusters services chaos fuzz simulate lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,15 +21,19 @@ test: $(VENV)/installed
 fast: $(VENV)/installed
 	$(BIN)/pytest -m 'not slow' -n 2
 
-# Side by side: sweeps on the cluster that they share, and tests that have clusters of their own.
+# Side by side, since they wait more than they work: sweeps on the cluster that they share, what kills
+# machines and drivers, and W&B, object storage and clusters that lose a part.
 slow: $(VENV)/installed
-	$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync sweeps clusters
+	$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync sweeps clusters services
 
 sweeps: $(VENV)/installed
-	$(BIN)/pytest -m slow tests/orchestrator/test_*.py
+	$(BIN)/pytest -m slow $(filter-out %/test_chaos.py,$(wildcard tests/orchestrator/test_*.py))
 
 clusters: $(VENV)/installed
-	$(BIN)/pytest -m slow --ignore-glob='tests/orchestrator/test_*.py'
+	$(BIN)/pytest -m slow tests/cluster tests/orchestrator/test_chaos.py
+
+services: $(VENV)/installed
+	$(BIN)/pytest -m slow --ignore=tests/cluster --ignore-glob='tests/orchestrator/test_*.py'
 
 # Two hundred drawn faults; goes on where it was stopped.
 chaos: $(VENV)/installed
