@@ -14,6 +14,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -58,9 +59,10 @@ def main() -> None:
     def disturb_some() -> None:
         while (number := campaign.next()) is not None:
             tally = Tally(number, options.kinds[number % len(options.kinds)])
-            place = folder / f"sweep-{number}"
+            place, begin = folder / f"sweep-{number}", time.monotonic()
             clear(place)
             disturb(make(place, seed=f"{options.seed}/{number}"), tally, options.each)
+            tally.minutes = (time.monotonic() - begin) / 60
             campaign.add(tally)
 
     with ThreadPoolExecutor(options.at_once) as pool:

@@ -15,7 +15,7 @@ class Tally:
     that aren't true of what lies in the folder. hung: runs that had to be ended. traceback: those
     that were printed. orphans: processes left at the end. redone: epochs trained again. needless:
     those among them that a checkpoint had. starts: seconds from each restart to its first epoch.
-    skipped: why nothing was done.
+    skipped: why nothing was done. minutes: that all of it took.
     """
 
     sweep: int
@@ -32,18 +32,20 @@ class Tally:
     needless: int = 0
     starts: list[float] = field(default_factory=list)
     skipped: str | None = None
+    minutes: float = 0.0
 
 
 COUNTS = tuple(kept.name for kept in fields(Tally) if isinstance(kept.default, int))
 
 
 def report(kinds: Iterable[str], tallies: list[Tally]) -> None:
-    """Print the table: a line for each kind, and one for all."""
+    """Print the table: a line for each kind, and one for all; and what it took."""
     print(f"| kind | sweeps | {' | '.join(COUNTS)} | s to the first epoch: median, most |")
     print("|---" * (len(COUNTS) + 3) + "|")
     for kind in kinds:
         _line(kind, [tally for tally in tallies if tally.kind == kind])
     _line("all", tallies)
+    print(f"Minutes, of one sweep after the other: {sum(tally.minutes for tally in tallies):.0f}")
 
 
 def _line(name: str, tallies: list[Tally]) -> None:
