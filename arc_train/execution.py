@@ -3,7 +3,7 @@
 A GPU with few trials waits for launches, and a step that is replayed as one graph has a single
 launch. With many trials it waits for memory, and blocks that are compiled read and write less.
 Neither is trusted: the first step of each kind and shape runs twice from the same state, and where
-it disagrees with an eager step, or fails, the pack goes on eagerly.
+it disagrees with an eager step, or fails, such steps run eagerly from then on.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,8 @@ class Stepper:
     wanted: how; by default a graph for few trials and compiled blocks for many on a GPU, and
         eagerly on a CPU, where compiling costs more than it gains (benchmarks/packs.py).
     used: how steps have run, for the results: the last kind that was chosen.
-    problem: why a wanted kind was given up, or None.
+    problem: why the last kind that was given up was, or None. The others stay open: a pack whose
+        blocks can't be compiled is captured once few trials are left.
     """
 
     def __init__(self, pack: Pack, frozen: bool, wanted: Execution | None = None) -> None:
@@ -47,6 +48,7 @@ class Stepper:
         self.wanted = wanted
         self.used: Execution = "eager"
         self.problem: str | None = None
+        self._given_up: set[Execution] = set()
         self._steps: dict[tuple[object, ...], Step] = {}
         self._rows: Tensor | None = None
         self._batch_size = 0  # of an epoch's first step; its last may be smaller
@@ -71,7 +73,11 @@ class Stepper:
 
     def _kind(self, labels: Tensor) -> Execution:
         """How the steps of a batch run."""
-        if self.problem is not None or self.pack.method.in_place or self.frozen:
+        kind = self._best(labels)
+        return "eager" if kind in self._given_up else kind
+
+    def _best(self, labels: Tensor) -> Execution:
+        if self.pack.method.in_place or self.frozen:
             return "eager"
         if self.wanted is not None:
             return self.wanted
@@ -100,12 +106,16 @@ class Stepper:
             step = self._graph(run, *batch) if "graph" in kind else run
             self.pack.restore(start)
             found = step(*batch), self.pack.optimizer.m
-            self.problem = self._difference(expected, found)
+            problem = self._difference(expected, found)
         except Exception as error:  # a compiler or a driver fails in ways of its own
-            self.problem = f"{kind}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         self.pack.restore(before)
-        self.used = kind if self.problem is None else "eager"
-        return step if self.problem is None else self._eager
+        if problem is None:
+            self.used = kind
+            return step
+        self.used, self.problem = "eager", f"{kind}: {problem}"
+        self._given_up.add(kind)
+        return self._eager
 
     def _disturb(self) -> None:
         """Add a little to all that is trained: through a head of zeros no gradient would pass."""

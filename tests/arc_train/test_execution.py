@@ -187,6 +187,38 @@ def test_a_small_tensor_whose_gradient_is_wrong_is_found(
     assert f"gradients of {spoiled} differ" in str(stepper.problem)
 
 
+def test_a_kind_that_is_given_up_leaves_the_others_open(
+    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU blocks are compiled for many trials, and steps captured once few are left."""
+    tried = []
+
+    def fails(self: Stepper) -> Any:
+        tried.append("compiled")
+        raise RuntimeError("no compiler")
+
+    def captured(self: Stepper, run: Any, *batch: Tensor) -> Any:
+        tried.append("graph")
+        return run
+
+    monkeypatch.setattr(Stepper, "_compiled", fails)
+    monkeypatch.setattr(Stepper, "_graph", captured)
+    pack = Pack(backbone, "arc", 4, members(6))
+    stepper = Stepper(pack, frozen=False)
+    many = {True: "compiled", False: "graph"}
+    monkeypatch.setattr(stepper, "_best", lambda _: many[len(pack.members) > 4])
+    images, labels = torch.randn(8, 3, 16, 16), torch.randint(0, 4, (8,))
+    used = []
+    for alive in (6, 5, 3, 2):
+        pack.keep(list(range(alive)))
+        schedule = pack.schedule([1.0])
+        stepper(images, labels, schedule.clocks[0], schedule.seeds[0])
+        used.append(stepper.used)
+    assert used == ["eager", "eager", "graph", "graph"]
+    assert tried == ["compiled", "graph", "graph"], "what is given up isn't tried again"
+    assert stepper.problem == "compiled: RuntimeError: no compiler"
+
+
 @pytest.mark.parametrize("method", arc_train.METHODS)
 @pytest.mark.parametrize("family", ["vit", "swin"])
 def test_what_is_compiled_is_what_runs(method: str, family: str) -> None:
