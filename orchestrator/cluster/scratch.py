@@ -36,7 +36,7 @@ def scratch() -> Iterator[Path]:
         yield place
     finally:
         os.environ.pop(OURS, None)
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
         lock.close()
 
 
@@ -71,7 +71,16 @@ def _clear(base: Path) -> None:
                 continue
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             end_processes(lock.parent)
-            shutil.rmtree(lock.parent, ignore_errors=True)
+            _remove(lock.parent)
+
+
+def _remove(place: Path) -> None:
+    """Remove a folder, its lock last: where something still writes, the next run finds the rest."""
+    for part in place.glob("*"):
+        if part.name != "lock":
+            shutil.rmtree(part, ignore_errors=True)
+    if not any(part.name != "lock" for part in place.glob("*")):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def end_processes(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -107,3 +108,24 @@ def test_what_a_killed_run_left_is_cleared_away_and_a_living_one_is_not(titled: 
         with (living / "lock").open() as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         left.stdout.close()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_folder_that_is_written_into_as_it_goes_is_cleared_away_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray's processes end a moment after their driver."""
+    remove = shutil.rmtree
+
+    def rewritten(path: Path, ignore_errors: bool) -> None:
+        remove(path, ignore_errors=ignore_errors)
+        if path.name == "ray":
+            (path / "session").mkdir(parents=True)
+
+    with monkeypatch.context() as patch, scratch() as place:
+        (place / "ray").mkdir()
+        patch.setattr("shutil.rmtree", rewritten)
+        written_into = place
+    assert written_into.exists()
+    with scratch():
+        assert not written_into.exists()
