@@ -79,6 +79,8 @@ def _remove(place: Path) -> None:
     for part in place.glob("*"):
         if part.name != "lock":
             shutil.rmtree(part, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                part.unlink()  # if it is a file
     if not any(part.name != "lock" for part in place.glob("*")):
         shutil.rmtree(place, ignore_errors=True)
 
