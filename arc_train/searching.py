@@ -28,7 +28,7 @@ from arc_train.tasks.views import Split
 from arc_train.trained import count, state_of
 from arc_train.training import PackRun
 
-ROUNDS, ETA = 2, 2  # as a sweep has them where its file is silent
+ROUNDS, ETA, RUNGS = 2, 2, 2  # as a sweep has them where its file is silent
 
 
 def search(
@@ -52,8 +52,8 @@ def search(
 ) -> Search:
     """Search a method's hyperparameters on training images, choosing by validation images.
 
-    Trials race by successive halving: at a tenth of the epochs, and then at twice as many each
-    time, the better half goes on. Ctrl-C returns what is known so far.
+    Trials race by successive halving: at a twentieth of the epochs, and at twice as many, the
+    better half goes on. Ctrl-C returns what is known so far.
 
     Args:
         model: a timm model, which stays as it is.
@@ -131,7 +131,7 @@ class _Searching:
             for i, config in enumerate(configs)
         ]
         orders = [seed_of(self.seed, "search order")] * len(members)
-        halving = Halving(max(1, self.study.recipe.epochs // 10), ETA)
+        halving = Halving(max(1, self.study.recipe.epochs // 20), ETA, RUNGS)
         run = self.study.pack(members, orders, self.train, self.val, halving)
         missing = {member.id: member.config for member in members}
         try:

@@ -47,7 +47,7 @@ class SearchSpec(_Part):
     algorithm: Literal["portfolio", "random", "grid", "tpe"] = "portfolio"
     trials: int = Field(16, ge=1, le=100_000)
     rounds: int = Field(2, ge=1)
-    halving: HalvingSpec | None = HalvingSpec(start=10, eta=2)
+    halving: HalvingSpec | None = HalvingSpec(start=5, eta=2, rungs=2)
     space: dict[str, dict[str, Any]] = {}
     fixed: dict[str, dict[str, Any]] = {}
     learn_from: list[str] = []
