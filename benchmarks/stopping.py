@@ -27,7 +27,7 @@ from orchestrator.search.stopping import DRAWS, drawn, interval, walk
 EPOCHS, IMAGES, VALIDATED = 100, 800, 200  # of a study on VTAB-1k: for seconds on a card
 MOST_SPENT = 35.0  # percent of trial-epochs
 HEADS = ("linear", "mlp")
-NOW, BEFORE = "halving 10 %, eta 2", "halving 10 %, eta 3"
+NOW, BEFORE = "halving 5 %, eta 2, 2 rungs", "halving 10 %, eta 2"
 Array = NDArray[np.float64]
 TIMINGS = rates.Timings(
     **yaml.safe_load(Path(rates.__file__).with_name("timings.yaml").read_text())
