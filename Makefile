@@ -21,8 +21,8 @@ test: $(VENV)/installed
 fast: $(VENV)/installed
 	$(BIN)/pytest -m 'not slow' -n 2
 
-# Side by side, since they wait more than they work: sweeps on the cluster that they share, what kills
-# machines and drivers, and W&B, object storage and clusters that lose a part.
+# Side by side, so that one works while another waits: sweeps on the cluster that they share, what
+# kills machines and drivers, and W&B, object storage and clusters that lose a part.
 slow: $(VENV)/installed
 	$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync sweeps clusters services
 

@@ -68,7 +68,7 @@ def equality(scene: Scene) -> Iterator[Measurement]:
 def steps(scene: Scene) -> Iterator[Measurement]:
     """ARC on the base ViT, by the number of trials and by how steps run.
 
-    What only compiling would tell is left out: it takes 20 s for each number of trials.
+    Few trials aren't compiled, as in a worker: that takes 20 s for each number of them.
     """
     for execution in scene.executions:
         for trials in scene.trials:
