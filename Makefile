@@ -21,19 +21,24 @@ test: $(VENV)/installed
 fast: $(VENV)/installed
 	$(BIN)/pytest -m 'not slow' -n 2
 
-# Side by side, so that one works while another waits: sweeps on the cluster that they share, what
-# kills machines and drivers, and W&B, object storage and clusters that lose a part.
+# Side by side, so that one works while another waits, and of about the same length: sweeps on the
+# cluster that they share; machines and drivers that are killed, and users' own tasks and methods; the
+# rest: W&B, object storage, clusters that lose a part.
+SLOW := $(shell grep -rlF mark.slow tests --include='test_*.py')
+SWEEPS := $(filter tests/orchestrator/test_sweep% %/test_protocol.py,$(SLOW))
+CLUSTERS := $(filter tests/cluster/% tests/orchestrator/test_own_% %/test_chaos.py,$(SLOW))
+
 slow: $(VENV)/installed
 	$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync sweeps clusters services
 
 sweeps: $(VENV)/installed
-	$(BIN)/pytest -m slow $(filter-out %/test_chaos.py,$(wildcard tests/orchestrator/test_*.py))
+	$(BIN)/pytest -m slow $(SWEEPS)
 
 clusters: $(VENV)/installed
-	$(BIN)/pytest -m slow tests/cluster tests/orchestrator/test_chaos.py
+	$(BIN)/pytest -m slow $(CLUSTERS)
 
 services: $(VENV)/installed
-	$(BIN)/pytest -m slow --ignore=tests/cluster --ignore-glob='tests/orchestrator/test_*.py'
+	$(BIN)/pytest -m slow $(filter-out $(SWEEPS) $(CLUSTERS),$(SLOW))
 
 # Two hundred drawn faults; goes on where it was stopped.
 chaos: $(VENV)/installed
