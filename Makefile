@@ -24,7 +24,7 @@ fast: $(VENV)/installed
 # Side by side, so that one works while another waits, and of about the same length: sweeps on the
 # cluster that they share; machines and drivers that are killed, and users' own tasks and methods; the
 # rest: W&B, object storage, clusters that lose a part.
-SLOW := $(shell grep -rlF mark.slow tests --include='test_*.py')
+SLOW := $(sort $(shell grep -rlF mark.slow tests --include='test_*.py'))
 SWEEPS := $(filter tests/orchestrator/test_sweep% %/test_protocol.py,$(SLOW))
 CLUSTERS := $(filter tests/cluster/% tests/orchestrator/test_own_% %/test_chaos.py,$(SLOW))
 

@@ -12,6 +12,7 @@ BYTES_PER_WEIGHT = 16
 TRIALS_PER_PACK, HEADS_PER_PACK = 16, 64
 # GB that a pack's trained weights, gradients and optimiser state may take.
 MEMORY = 8.0
+ROUNDS = 2  # of a search, where nothing else is asked for
 T = TypeVar("T")
 
 

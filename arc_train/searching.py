@@ -6,6 +6,7 @@ epoch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from arc_train.hyperparameters.space import Config, Space, size
 from arc_train.methods import recommended
 from arc_train.outcome import CurveRow, Outcome
 from arc_train.pack import Member
-from arc_train.packing import proposals, split
-from arc_train.recipe import Halving
+from arc_train.packing import ROUNDS, proposals, split
+from arc_train.recipe import HALVING
 from arc_train.seeding import seed_of
 from arc_train.study import Statistics, Study
 from arc_train.study_result import Progress, Search, Trial
@@ -27,8 +28,6 @@ from arc_train.tasks.catalog import Augment, Resize
 from arc_train.tasks.views import Split
 from arc_train.trained import count, state_of
 from arc_train.training import PackRun
-
-ROUNDS, ETA, RUNGS = 2, 2, 2  # as a sweep has them where its file is silent
 
 
 def search(
@@ -131,7 +130,8 @@ class _Searching:
             for i, config in enumerate(configs)
         ]
         orders = [seed_of(self.seed, "search order")] * len(members)
-        halving = Halving(max(1, self.study.recipe.epochs // 20), ETA, RUNGS)
+        start = max(1, self.study.recipe.epochs * HALVING.start // 100)
+        halving = replace(HALVING, start=start)
         run = self.study.pack(members, orders, self.train, self.val, halving)
         missing = {member.id: member.config for member in members}
         try:

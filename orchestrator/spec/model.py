@@ -11,7 +11,8 @@ from pydantic_core import PydanticCustomError
 from arc_train.backbone import ARC_PICO, Backbone
 from arc_train.hyperparameters.recommended import space_of
 from arc_train.hyperparameters.space import Space
-from arc_train.packing import MEMORY
+from arc_train.packing import MEMORY, ROUNDS
+from arc_train.recipe import HALVING
 from arc_train.tasks.cache import default_folder
 from arc_train.tasks.catalog import Task, catalog
 from arc_train.tasks.hub import Draw
@@ -46,8 +47,10 @@ class SearchSpec(_Part):
 
     algorithm: Literal["portfolio", "random", "grid", "tpe"] = "portfolio"
     trials: int = Field(16, ge=1, le=100_000)
-    rounds: int = Field(2, ge=1)
-    halving: HalvingSpec | None = HalvingSpec(start=5, eta=2, rungs=2)
+    rounds: int = Field(ROUNDS, ge=1)
+    halving: HalvingSpec | None = HalvingSpec(
+        start=HALVING.start, eta=HALVING.eta, rungs=HALVING.most
+    )
     space: dict[str, dict[str, Any]] = {}
     fixed: dict[str, dict[str, Any]] = {}
     learn_from: list[str] = []

@@ -27,6 +27,8 @@ def nodes() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # Where this process used Ray before, a machine that joins must find the token that Ray made.
+    (tmp_path / ".ray").symlink_to(Path("~/.ray").expanduser())
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
