@@ -21,7 +21,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return gpu
 
 
-def report(gpu: ModuleType, folder: Path, *parts: str, budget: float = 3000) -> dict[str, Any]:
+def report(gpu: ModuleType, folder: Path, *parts: str, budget: float = 30_000) -> dict[str, Any]:
     out = folder / "gpu.json"
     gpu.main(["--toy", "--out", str(out), "--budget", str(budget), "--parts", *parts])
     parts_of: dict[str, Any] = json.loads(out.read_text())["parts"]
@@ -94,6 +94,14 @@ def test_packs_run_side_by_side(gpu: ModuleType, tmp_path: Path) -> None:
     alone, both = report(gpu, tmp_path, "side_by_side")["side_by_side"]
     assert (alone["processes"], both["processes"]) == (1, 2)
     assert both["trial_steps_a_second"] > 0
+
+
+def test_a_process_that_dies_is_told(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu.packs, "_train_beside_others", sys.exit)  # which takes fewer arguments
+    rows = report(gpu, tmp_path, "side_by_side")["side_by_side"]
+    assert {row["error"] for row in rows} == {"RuntimeError: a process ended with code 1"}
 
 
 def test_it_imports_neither_ray_nor_wandb_nor_the_orchestrator(gpu: ModuleType) -> None:
