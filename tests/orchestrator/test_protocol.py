@@ -288,7 +288,6 @@ def test_who_peeks_at_the_test_images_ends_the_run(who: str, images: Path, tmp_p
         [sys.executable, "-c", PEEKING, str(images), cache, str(tmp_path / "sweep.yaml"), who],
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert ran.returncode == 2
     assert ran.stderr.startswith("arc-sweep: the test split is sealed")

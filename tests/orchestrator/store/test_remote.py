@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -177,12 +178,23 @@ def test_the_lease_of_a_dead_driver_is_taken_over_and_it_learns_so_should_it_liv
     machines: tuple[SweepFolder, SweepFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = machines
+    renew, taken = lease.Lease._renew, threading.Event()
+
+    def renew_late(silent: lease.Lease) -> None:
+        taken.wait(600)
+        renew(silent)
+
+    def work() -> None:
+        taken.set()
+        time.sleep(600)
+
     monkeypatch.setattr(lease, "STALE", 1.0)
-    monkeypatch.setattr(lease, "RENEWED", 4.0)  # of the one that gives no sign
+    monkeypatch.setattr(lease, "RENEWED", 0.5)
+    monkeypatch.setattr(lease.Lease, "_renew", renew_late)
     with pytest.raises(InputError, match="another arc-sweep run has taken over"), locked(here):  # noqa: PT012
-        monkeypatch.setattr(lease, "RENEWED", 0.5)
+        monkeypatch.setattr(lease.Lease, "_renew", renew)
         with locked(there), pytest.raises(KeyboardInterrupt):
-            time.sleep(20)
+            work()
 
 
 def test_a_place_that_has_no_lease_says_so(
