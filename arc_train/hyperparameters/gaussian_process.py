@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
-from scipy.special import expit
-from scipy.stats import norm
+from scipy.special import expit, ndtr
 
 Array = NDArray[np.float64]
 
@@ -50,7 +49,8 @@ class Posterior:
         """
         deviation = np.sqrt(np.clip(self.covariance.diagonal(), 0, None) + self.noise)
         z = (self.mean - self.incumbent) / deviation
-        improvement: Array = deviation * (z * norm.cdf(z) + norm.pdf(z))
+        density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+        improvement: Array = deviation * (z * ndtr(z) + density)
         return improvement
 
     def condition_on(self, index: int) -> None:

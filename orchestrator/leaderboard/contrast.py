@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from arc_train.predictions import Predictions
 from orchestrator.leaderboard.board import Board
@@ -223,6 +222,8 @@ def of_class(a: Right, b: Right) -> float:
     exact sign test over images has to agree with the test over images and seeds (paired.py): the
     larger p counts.
     """
+    from scipy.stats import binomtest  # slow to import
+
     by_image = a.mean(axis=0) - b.mean(axis=0)
     above, below = int((by_image > 0).sum()), int((by_image < 0).sum())
     if above + below == 0:

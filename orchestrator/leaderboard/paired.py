@@ -20,8 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.05
 Right = NDArray[np.bool_]  # [seeds, images]: which images a study's finals classify correctly
@@ -39,14 +38,14 @@ class Estimate:
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval."""
-        half = float(student.ppf(1 - LEVEL / 2, self.freedom)) * self.error if self.error else 0.0
+        half = float(stdtrit(self.freedom, 1 - LEVEL / 2)) * self.error if self.error else 0.0
         return self.difference - half, self.difference + half
 
     def probability(self) -> float:
         """That the difference is above zero."""
         if self.error == 0:
             return 0.5 + 0.5 * float(np.sign(self.difference))
-        return float(student.cdf(self.difference / self.error, self.freedom))
+        return float(stdtr(self.freedom, self.difference / self.error))
 
     def p(self) -> float:
         """Two-sided, of no difference."""
@@ -158,6 +157,8 @@ def over_such(estimates: Sequence[Estimate]) -> Estimate:
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """The exact two-sided p of as many images that only a classifies correctly as only b does."""
+    from scipy.stats import binomtest  # slow to import
+
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if only_a + only_b == 0:
         return 1.0

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from orchestrator.leaderboard.board import Board, Row
 
@@ -52,6 +51,8 @@ def ranks(board: Board) -> list[Ranking]:
 
 
 def _ranked(backbone: str, rows: Sequence[Row]) -> Ranking | None:
+    from scipy.stats import friedmanchisquare, rankdata  # slow to import
+
     methods = list(dict.fromkeys(row.method for row in rows))
     tested = {(row.task, row.method): row.test_accuracy.mean for row in rows if row.test_accuracy}
     tasks = [
@@ -81,6 +82,8 @@ def _ranked(backbone: str, rows: Sequence[Row]) -> Ranking | None:
 
 def critical_difference(methods: int, tasks: int) -> float:
     """Nemenyi's, at LEVEL."""
+    from scipy.stats import studentized_range
+
     q = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * tasks))
 

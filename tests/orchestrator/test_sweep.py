@@ -209,7 +209,7 @@ def run_apart(sweep: Sweep, *more: str, **environment: str) -> tuple[int, str, s
 
 
 def test_a_gpu_that_torch_cannot_use_is_refused_and_without_one_a_line_says_so(
-    sweep: Sweep,
+    sweep: Sweep, address: str
 ) -> None:
     from tests.small_cluster import small_cluster
 
@@ -224,7 +224,7 @@ def test_a_gpu_that_torch_cannot_use_is_refused_and_without_one_a_line_says_so(
         code, out, err = run_apart(sweep, "--set", "resources.gpu=0", RAY_ADDRESS=cluster.address)
         assert code == 0, err
     code, out, err = run_apart(
-        sweep, "--set", "finals.seeds=[0, 1, 2]", RAY_ADDRESS="local", CUDA_VISIBLE_DEVICES=""
+        sweep, "--set", "finals.seeds=[0, 1, 2]", RAY_ADDRESS=address, CUDA_VISIBLE_DEVICES=""
     )
     assert code == 0, err
     assert "no GPU (CUDA_VISIBLE_DEVICES hides it): packs train on CPUs" in out
