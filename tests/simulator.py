@@ -35,9 +35,9 @@ from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
 from orchestrator.store import record
 from orchestrator.store.folder import SweepFolder
-from orchestrator.store.pack import PackPlan, Trial
+from orchestrator.store.pack import PackPlan, Trial, pack_text
 from orchestrator.store.resolved_spec import read_spec
-from orchestrator.store.result import DataInfo, Result, WeightsInfo
+from orchestrator.store.result import DataInfo, Result, WeightsInfo, result_text
 
 TASKS = ("demo/digits", "demo/count")
 IDENTITY = Identity({"arc_pico": "w"}, dict.fromkeys(TASKS, "d"))
@@ -436,6 +436,13 @@ def installed(world: World) -> Iterator[None]:
             _read[key] = record.named(path, read)
         return _read[key]
 
+    def text(value: Result | PackPlan) -> str:  # many worlds write the same
+        known, written = _written.get(value.id, (None, ""))
+        if known != value:
+            written = (result_text if isinstance(value, Result) else pack_text)(value)
+            _written[value.id] = value, written
+        return written
+
     def patched(name: str) -> Any:
         real = getattr(SweepFolder, name)
         return lambda *arguments: world.mutate(lambda: real(*arguments))
@@ -451,6 +458,8 @@ def installed(world: World) -> Iterator[None]:
             (tuner, "drive", world.drive),
             (files, "write_atomically", world.write),
             (files, "named", named),
+            (files, "result_text", text),
+            (files, "pack_text", text),
             (SweepFolder, "record_test_access", patched("record_test_access")),
             (SweepFolder, "drop_checkpoint", patched("drop_checkpoint")),
         ):
@@ -461,6 +470,7 @@ def installed(world: World) -> Iterator[None]:
 _undisturbed: dict[int, tuple[dict[str, Result], Board]] = {}
 _boards: dict[Any, tuple[Sequence[Result], Board]] = {}
 _read: dict[tuple[str, bytes], Any] = {}
+_written: dict[str, tuple[Result | PackPlan, str]] = {}
 
 
 def simulate(seed: int, scratch: Path, thorough: bool = False) -> None:

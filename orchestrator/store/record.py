@@ -85,7 +85,7 @@ def read_each(folder: Path, read: Callable[[Path], N]) -> tuple[list[N], list[Un
     values: list[N] = []
     unreadable: list[Unreadable] = []
     try:
-        paths = sorted(folder / name for name in os.listdir(folder) if name.endswith(".json"))
+        paths = [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".json")]
     except FileNotFoundError:
         return [], []
     except OSError as error:  # a glob would find nothing
