@@ -48,4 +48,4 @@ class Halving:
         return rungs[: self.most]
 
 
-HALVING = Halving(start=5, eta=2, most=2)  # of 100 epochs, where nothing else is asked for
+HALVING = Halving(start=20, eta=2)  # of 100 epochs, where nothing else is asked for

@@ -51,8 +51,8 @@ def search(
 ) -> Search:
     """Search a method's hyperparameters on training images, choosing by validation images.
 
-    Trials race by successive halving: at a twentieth of the epochs, and at twice as many, the
-    better half goes on. Ctrl-C returns what is known so far.
+    Trials race by successive halving: at a fifth of the epochs, and each time these have
+    doubled, the better half goes on. Ctrl-C returns what is known so far.
 
     Args:
         model: a timm model, which stays as it is.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.search.stopping import Cost, Halving
     from orchestrator.search.trial_table import Gap
 
-RULES = ("10,2", "10,3", "5,2", "20,2", "10,2,2", "5,2,2")  # shown where none is named
+RULES = ("20,2", "20,3", "15,2", "10,2", "10,3", "5,2,2")  # shown where none is named
 SEARCH = {"algorithm": "portfolio", "trials": 16, "seeds": 1, "rounds": 2, "finals": None}
 
 
