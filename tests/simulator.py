@@ -10,8 +10,8 @@ import json
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -432,13 +432,12 @@ def installed(world: World) -> Iterator[None]:
     """This world's parts in the places of the real ones."""
 
     def made(found: Source) -> Board:  # many runs end with the same results
-        if found.unreadable:
-            return board_of(found)
-        ended = world.kind, tuple((result.id, result.status) for result in found.results)
-        results, board = _boards.get(ended, (None, None))
-        if board is None or results != found.results:
+        found = replace(found, place="", spec=None)  # all else makes the board
+        ended = tuple((result.id, result.status) for result in found.results)
+        known, board = _boards.get(ended, (None, None))
+        if board is None or known != found:
             board = board_of(found)
-            _boards[ended] = found.results, board
+            _boards[ended] = found, board
         return board
 
     def board(folder: SweepFolder, _: object, board: Board) -> None:
@@ -485,7 +484,7 @@ def installed(world: World) -> Iterator[None]:
 
 
 _undisturbed: dict[int, tuple[dict[str, Result], Board]] = {}
-_boards: dict[Any, tuple[Sequence[Result], Board]] = {}
+_boards: dict[Any, tuple[Source, Board]] = {}
 _read: dict[tuple[str, bytes], Any] = {}
 _written: dict[str, tuple[Result | PackPlan, str]] = {}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from arc_train.predictions import Predictions
 from orchestrator.leaderboard.board import Board
 from orchestrator.leaderboard.evidence import measurable
-from orchestrator.leaderboard.paired import TASK, Pair, Right, holm, of_finals
+from orchestrator.leaderboard.paired import TASK, Pair, Right, holm, of_finals, sign_test
 from orchestrator.leaderboard.source import Source
 from orchestrator.leaderboard.tested import tested_of
 from orchestrator.store.result import Result, Study
@@ -222,14 +222,11 @@ def of_class(a: Right, b: Right) -> float:
     exact sign test over images has to agree with the test over images and seeds (paired.py): the
     larger p counts.
     """
-    from scipy.stats import binomtest  # slow to import
-
     by_image = a.mean(axis=0) - b.mean(axis=0)
     above, below = int((by_image > 0).sum()), int((by_image < 0).sum())
     if above + below == 0:
         return 1.0
-    signs = float(binomtest(above, above + below).pvalue)
-    return max(signs, of_finals(a, b).p())
+    return max(sign_test(above, below), of_finals(a, b).p())
 
 
 def _mistaken(each: Sequence[Predictions], inside: NDArray[np.bool_]) -> Answer | None:

@@ -157,12 +157,16 @@ def over_such(estimates: Sequence[Estimate]) -> Estimate:
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """The exact two-sided p of as many images that only a classifies correctly as only b does."""
+    return sign_test(int((a & ~b).sum()), int((b & ~a).sum()))
+
+
+def sign_test(above: int, below: int) -> float:
+    """The exact two-sided p of as many differences above zero as below."""
     from scipy.stats import binomtest  # slow to import
 
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    if only_a + only_b == 0:
+    if above + below == 0:
         return 1.0
-    return float(binomtest(only_a, only_a + only_b).pvalue)
+    return float(binomtest(above, above + below).pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:
