@@ -103,7 +103,10 @@ def run(spec: Spec, progress: Progress) -> Ended:
             tracker.log(result)
         problem, interrupted = None, False
         if search.ready():
-            interrupted, problem = _tune(spec, folder, identity, search, tracker, progress)
+            forecast = Forecast(spec, task_sizes(spec), before.values())
+            interrupted, problem = _tune(
+                spec, folder, identity, search, forecast, tracker, progress
+            )
         contents = Contents(spec.name, spec, folder.results())
         found = leaderboard.source(folder, contents)
         board = leaderboard.board_of(found)
@@ -168,6 +171,7 @@ def _tune(
     folder: SweepFolder,
     identity: Identity,
     search: SweepSearch,
+    forecast: Forecast,
     tracker: Tracker,
     progress: Progress,
 ) -> tuple[bool, str | None]:
@@ -193,7 +197,6 @@ def _tune(
         progress.pack_failed(plan, results, reason)
 
     progress.say("starting Ray")
-    forecast = Forecast(spec, task_sizes(spec), folder.results().values())
     reports = Reports(progress.say, progress.pack_started, reported, failed)
     with progress.sweep(search, forecast):
         try:

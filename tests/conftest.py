@@ -1,5 +1,6 @@
 """What holds for all tests: they share two cores, and none may depend on how fast those are."""
 
+import gc
 import os
 
 import torch
@@ -14,3 +15,9 @@ settings.load_profile("arc-sweep")
 for limit in ("worker_register_timeout_seconds", "raylet_start_wait_time_s"):
     os.environ.setdefault(f"RAY_{limit}", "600")
 os.environ.setdefault("RAY_agent_register_timeout_ms", "600000")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking through all that is imported, again and again."""
+    gc.collect()
+    gc.freeze()

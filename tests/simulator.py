@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
-from unittest import mock
 
 import torch
 from rich.console import Console
@@ -35,6 +34,7 @@ from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
 from orchestrator.spec import Spec, resolve
 from orchestrator.store import record
+from orchestrator.store.adapter import adapter_bytes
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.pack import PackPlan, Trial, pack_text
 from orchestrator.store.resolved_spec import read_spec
@@ -457,6 +457,12 @@ def installed(world: World) -> Iterator[None]:
             _written[value.id] = value, written
         return written
 
+    def adapter(tensors: dict[str, torch.Tensor], study: dict[str, str]) -> bytes:
+        key = tensors["weights"].item(), *study.values()
+        if key not in _adapters:
+            _adapters[key] = adapter_bytes(tensors, study)
+        return _adapters[key]
+
     def patched(name: str) -> Any:
         real = getattr(SweepFolder, name)
         return lambda *arguments: world.mutate(lambda: real(*arguments))
@@ -469,9 +475,11 @@ def installed(world: World) -> Iterator[None]:
             (sweep.leaderboard, "board_of", made),
             (sweep.leaderboard, "write", board),
             (sweep, "resolve_mode", lambda mode: mode),  # W&B's settings have no part in this,
-            (sweep, "check_room", lambda *_: None),  # nor has the room on this machine's disks
+            (sweep, "check_room", lambda *_: None),  # nor has the room on this machine's disks,
+            (sweep, "locked", lambda *_: contextlib.nullcontext()),  # nor another driver
             (tuner, "drive", world.drive),
             (workers, "torch", PlainCheckpoints),
+            (workers, "adapter_bytes", adapter),
             (files, "write_atomically", world.write),
             (files, "named", named),
             (files, "result_text", text),
@@ -479,7 +487,8 @@ def installed(world: World) -> Iterator[None]:
             (SweepFolder, "record_test_access", patched("record_test_access")),
             (SweepFolder, "drop_checkpoint", patched("drop_checkpoint")),
         ):
-            stack.enter_context(mock.patch.object(target, name, part))
+            stack.callback(setattr, target, name, getattr(target, name))
+            setattr(target, name, part)
         yield
 
 
@@ -487,6 +496,7 @@ _undisturbed: dict[int, tuple[dict[str, Result], Board]] = {}
 _boards: dict[Any, tuple[Source, Board]] = {}
 _read: dict[tuple[str, bytes], Any] = {}
 _written: dict[str, tuple[Result | PackPlan, str]] = {}
+_adapters: dict[tuple[Any, ...], bytes] = {}
 
 
 def simulate(seed: int, scratch: Path, thorough: bool = False) -> None:

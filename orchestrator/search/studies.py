@@ -57,6 +57,7 @@ class StudySearch:
         self.complete = False
         self._spec, self._identity, self._others = spec, identity, others
         self._size = pack_size(spec, study)
+        self._totals = list(accumulate(rounds(spec, study)))
         self._records = list(records)
         self._results = {result.id: Candidate.of(result) for result in results}
         begun = [t for record in self._records if record.kind == "search" for t in record.trials]
@@ -119,8 +120,7 @@ class StudySearch:
     def _propose(self) -> list[Trial]:
         """The rest of the round that the search is in."""
         known = len(self._searched)
-        totals = accumulate(rounds(self._spec, self.study))
-        count = next((total - known for total in totals if total > known), 0)
+        count = next((total - known for total in self._totals if total > known), 0)
         if not count:
             return []
         problem = Problem(

@@ -59,7 +59,7 @@ class SweepFolder:
         self.packs = self.path / "packs"
         self.adapters = self.path / "adapters"
         self.predictions = self.path / "predictions"
-        self._known: dict[Path, tuple[tuple[int, ...], Result]] = {}
+        self._known: dict[str, tuple[tuple[int, ...], Result]] = {}
 
     def fetched_spec(self) -> Path | None:
         """The path of spec.yaml, for `orchestrator.spec`; None where there is none."""
@@ -241,9 +241,10 @@ class SweepFolder:
         """A result, read once as long as its file is the same."""
         about = path.stat()
         same = about.st_ino, about.st_mtime_ns, about.st_size
-        if path not in self._known or self._known[path][0] != same:
-            self._known[path] = same, self._result(path)
-        return self._known[path][1]
+        known = self._known.get(path.name)
+        if known is None or known[0] != same:
+            known = self._known[path.name] = same, self._result(path)
+        return known[1]
 
     def _result(self, path: Path) -> Result:
         return self._record(path, read_result)
