@@ -23,13 +23,13 @@ fast: $(VENV)/installed
 
 # Side by side, so that one works while another waits, and of about the same length: sweeps on the
 # cluster that they share; machines and drivers that are killed, and users' own tasks and methods; the
-# rest: W&B, object storage, clusters that lose a part.
+# rest: W&B, object storage, clusters that lose a part. Simulated sweeps follow the first that ends.
 SLOW := $(sort $(shell grep -rlF mark.slow tests --include='test_*.py'))
 SWEEPS := $(filter tests/orchestrator/test_sweep% %/test_protocol.py,$(SLOW))
 CLUSTERS := $(filter tests/cluster/% tests/orchestrator/test_own_% %/test_chaos.py,$(SLOW))
 
 slow: $(VENV)/installed
-	$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync sweeps clusters services
+	$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync sweeps clusters services simulate
 
 sweeps: $(VENV)/installed
 	$(BIN)/pytest -m slow $(SWEEPS)

@@ -5,7 +5,7 @@ Running is making the files that are missing, so the same command resumes whatev
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,10 @@ def run(spec: Spec, progress: Progress) -> Ended:
             progress.say(f"learning from {trials:,} trials of {len(earlier)} earlier studies")
         check_room(spec, folder)
         identity = prepare(spec, progress)
-        _check_results(spec, folder, identity)
-        folder.write_spec(dump(spec))
         search = SweepSearch(spec, identity, folder)
-        before = folder.results()
+        before = search.found
+        _check_results(spec, folder, identity, before.values())
+        folder.write_spec(dump(spec))
         mode = resolve_mode(spec.wandb.mode)
         tracker = tracker_of(Contents(spec.name, spec, before), folder, mode)
         for result in before.values():
@@ -259,11 +259,13 @@ def _redefined(old: list[Any], spec: Spec) -> Iterator[tuple[str, str]]:
                 yield key, name
 
 
-def _check_results(spec: Spec, folder: SweepFolder, identity: Identity) -> None:
+def _check_results(
+    spec: Spec, folder: SweepFolder, identity: Identity, results: Iterable[Result]
+) -> None:
     """Refuse to put results of other images, weights or methods into one table with new ones."""
     lost = folder.fetched_spec() is None
     known = set(studies(spec))
-    for result in folder.results().values():
+    for result in results:
         source = identity.methods.get(result.method)
         if source and result.code.method != source.digest:
             raise InputError(

@@ -3,10 +3,10 @@
     python -m benchmarks.chaos FOLDER --faults 200 --seed 0
 
 Every sweep is hit by several faults of one kind at drawn moments, is run again after each that
-ended it, and once more in peace; then it must equal a sweep that nothing disturbed. Two are on
-their way side by side, since a driver that starts uses little more than one core. FOLDER keeps a
-line for each sweep, so the same command goes on after a campaign that was stopped itself. With
---plain a script with Ray Tune's own means is hit (plain_script.py), in a FOLDER of its own.
+ended it, and once more in peace; then it must equal a sweep that nothing disturbed. Three are on
+their way side by side, since a driver that starts waits as much as it works. FOLDER keeps a line for
+each sweep, so the same command goes on after a campaign that was stopped itself. With --plain a
+script with Ray Tune's own means is hit (plain_script.py), in a FOLDER of its own.
 """
 
 import argparse
@@ -35,8 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--faults", type=int, default=200)
-    parser.add_argument("--each", type=int, default=6, help="faults for each sweep")
-    parser.add_argument("--at-once", type=int, default=2, help="sweeps on their way")
+    parser.add_argument("--each", type=int, default=10, help="faults for each sweep")
+    parser.add_argument("--at-once", type=int, default=3, help="sweeps on their way")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--plain", action="store_true", help="the same trainings by plain Ray Tune")

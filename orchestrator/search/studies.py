@@ -181,12 +181,16 @@ class StudySearch:
 
 
 class SweepSearch:
-    """All studies of a sweep, in order; hands out packs as studies become ready for them."""
+    """All studies of a sweep, in order; hands out packs as studies become ready for them.
+
+    found: the results that were there already, by id.
+    """
 
     def __init__(self, spec: Spec, identity: Identity, folder: SweepFolder) -> None:
         self.folder = folder
         self._learned = learned_in(folder) or Learned()
-        results = by_study(folder.results().values())
+        self.found = folder.results()
+        results = by_study(self.found.values())
         records: dict[Study, list[PackPlan]] = {}
         for record in folder.pack_records():
             records.setdefault(record.study, []).append(record)

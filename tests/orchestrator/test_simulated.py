@@ -1,6 +1,6 @@
 """Simulated sweeps: whatever dies or is damaged, the same command ends as if nothing had been.
 
-`make simulate` runs ten thousand. A seed that ever failed stays in FAILED.
+`make simulate` runs ten thousand, and so does `make test`. A seed that ever failed stays in FAILED.
 """
 
 import os
