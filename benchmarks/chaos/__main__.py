@@ -4,8 +4,8 @@
 
 Every sweep is hit by several faults of one kind at drawn moments, is run again after each that
 ended it, and once more in peace; then it must equal a sweep that nothing disturbed. Three are on
-their way side by side, since a driver that starts waits as much as it works. FOLDER keeps a line for
-each sweep, so the same command goes on after a campaign that was stopped itself. With --plain a
+their way side by side, since a driver that starts waits as much as it works. FOLDER keeps a line
+for each sweep, so the same command goes on after a campaign that was stopped itself. With --plain a
 script with Ray Tune's own means is hit (plain_script.py), in a FOLDER of its own.
 """
 
