@@ -65,14 +65,15 @@ def _damage_files(victim: Victim, process: Process) -> int:
     return AT_ONCE
 
 
+# Those that take longest come first, so that at a campaign's end none is left to run alone.
 KINDS: dict[str, Fault] = {
-    "driver SIGKILL": partial(_signal_driver, signal.SIGKILL),
-    "driver SIGTERM": partial(_signal_driver, signal.SIGTERM),
-    "driver SIGINT": partial(_signal_driver, signal.SIGINT),
-    "worker": _kill_worker,
-    "raylet": partial(_kill_program, "raylet"),
     "GCS": partial(_kill_program, "gcs_server"),
-    "W&B": partial(_kill_program, "wandb-core"),
     "disk full": _fill_disk,
+    "driver SIGINT": partial(_signal_driver, signal.SIGINT),
+    "driver SIGTERM": partial(_signal_driver, signal.SIGTERM),
+    "driver SIGKILL": partial(_signal_driver, signal.SIGKILL),
+    "raylet": partial(_kill_program, "raylet"),
+    "worker": _kill_worker,
     BETWEEN: _damage_files,
+    "W&B": partial(_kill_program, "wandb-core"),
 }
