@@ -147,7 +147,8 @@ def limit(left: float) -> Iterator[None]:
         raise TimeoutError("no time is left of this part's share")
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, left)
+    # Again each second: what a signal's handler raises in a destructor is lost.
+    signal.setitimer(signal.ITIMER_REAL, left, 1)
     try:
         yield
     finally:

@@ -66,7 +66,8 @@ def main(program: str) -> None:
                     str(place).encode() in command
                 ):
                     os.kill(int(process.name), signal.SIGKILL)
-            time.sleep(600)
+            for _ in range(6000):  # not one sleep, which may begin after the signal came
+                time.sleep(0.1)
     except ClusterLost as lost:
         print(lost)
 
