@@ -178,6 +178,7 @@ def test_the_lease_of_a_dead_driver_is_taken_over_and_it_learns_so_should_it_liv
     machines: tuple[SweepFolder, SweepFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = machines
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts in background has none
     renew, taken = lease.Lease._renew, threading.Event()
 
     def renew_late(silent: lease.Lease) -> None:
