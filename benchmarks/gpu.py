@@ -147,7 +147,7 @@ def limit(left: float) -> Iterator[None]:
         raise TimeoutError("no time is left of this part's share")
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    # Again each second: what a signal's handler raises in a destructor is lost.
+    # Again each second: what a signal's handler raises in code that swallows exceptions is lost.
     signal.setitimer(signal.ITIMER_REAL, left, 1)
     try:
         yield

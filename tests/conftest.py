@@ -2,11 +2,15 @@
 
 import gc
 import os
+import signal
 
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)  # Ray's workers need the cores too; threads that spin would starve them
+
+# What was started in the background ignores Ctrl-C, which tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("arc-sweep", deadline=None)
 settings.load_profile("arc-sweep")

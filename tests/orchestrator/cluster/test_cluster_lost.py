@@ -66,8 +66,7 @@ def main(program: str) -> None:
                     str(place).encode() in command
                 ):
                     os.kill(int(process.name), signal.SIGKILL)
-            for _ in range(6000):  # not one sleep, which may begin after the signal came
-                time.sleep(0.1)
+            time.sleep(600)
     except ClusterLost as lost:
         print(lost)
 
