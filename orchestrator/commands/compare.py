@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.leaderboard.source import Source
 
 CLASSES = 5  # that are shown of a task
+EXAMPLE = "results/pets arc lora"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,8 @@ import json
 from orchestrator.commands.arguments import add_folder
 from orchestrator.commands.exit_codes import DONE
 
+EXAMPLE = "results/pets"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from arc_train.tasks.hub import Draw
 
 MOST_NAMES = 30  # of classes in a line
+EXAMPLE = "prepare --download vtab --root ~/data"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,8 @@ from arc_train.errors import InputError
 from orchestrator.commands.arguments import add_folder
 from orchestrator.commands.exit_codes import DONE
 
+EXAMPLE = "results/pets vit_base_patch16_224.augreg_in21k/arc/vtab/pets --out pets --fold"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from orchestrator.store.importance import Importances
 
+EXAMPLE = "results/pets --csv"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -42,6 +42,8 @@ finals: {{seeds: [0, 1, 2]}}      # the best one is refitted under each, and tes
 wandb: {{mode: auto}}             # online with credentials, else offline
 """
 
+EXAMPLE = "~/beans --output beans.yaml"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.leaderboard.board import Board
     from orchestrator.store.result import Result
 
+EXAMPLE = "results/pets --latex table.tex --png plots/"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

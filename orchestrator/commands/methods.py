@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from arc_train.methods.counts import Count
 
+EXAMPLE = "--json"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

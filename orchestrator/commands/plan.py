@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from orchestrator.cost.preparation import Preparation
     from orchestrator.spec import Spec
 
+EXAMPLE = "my.yaml --gpu h100 --price 2.5"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

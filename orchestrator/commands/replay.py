@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RULES = ("20,2", "20,3", "15,2", "10,2", "10,3", "5,2,2")  # shown where none is named
 SEARCH = {"algorithm": "portfolio", "trials": 16, "seeds": 1, "rounds": 2, "finals": None}
+EXAMPLE = "trials.csv --algorithm portfolio --trials 16"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

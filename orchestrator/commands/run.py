@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.spec import Spec
     from orchestrator.sweep import Ended
 
+EXAMPLE = "my.yaml --set search.trials=4"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from orchestrator.status import StudyStatus, SweepStatus
 
+EXAMPLE = "results/pets --watch"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

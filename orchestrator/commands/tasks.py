@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from arc_train.tasks.ready import Ready
 
+EXAMPLE = "--json"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

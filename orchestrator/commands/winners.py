@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.winners import Winner
 
 NBSP = "\u00a0"
+EXAMPLE = "results/pets --output winners.yaml"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
