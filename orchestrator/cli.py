@@ -12,7 +12,7 @@ from orchestrator import __version__
 from orchestrator.cluster.interrupt import catch_interrupts, leave_on_interrupt
 from orchestrator.commands.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 
-# Modules of orchestrator.commands: arguments(parser), run(options) -> int, EXAMPLE of what follows.
+# Modules of orchestrator.commands: arguments(parser), run(options) and EXAMPLE, words that follow.
 COMMANDS = {
     "init": "look at a folder of images and write a sweep file for it",
     "run": "run what is missing of a sweep, then show its leaderboard",
@@ -70,7 +70,7 @@ def _complete() -> NoReturn:
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     """The parser of these words. Only a command among them is imported, so that help is quick."""
     parser = argparse.ArgumentParser(
-        "arc-sweep", description="Sweeps of parameter-efficient fine-tuning of vision transformers"
+        "arc-sweep", description="Sweeps of parameter-efficient fine-tuning for vision transformers"
     )
     parser.add_argument("--version", action="version", version=f"arc-sweep {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
