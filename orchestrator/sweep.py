@@ -26,6 +26,7 @@ from orchestrator.leaderboard.board import Board
 from orchestrator.plan import Identity, made_by, studies
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch
+from orchestrator.slow_imports import slow_imports
 from orchestrator.spec import Spec, dump, load_resolved
 from orchestrator.store.damage import set_aside_damaged
 from orchestrator.store.folder import SweepFolder
@@ -176,8 +177,9 @@ def _tune(
     progress: Progress,
 ) -> tuple[bool, str | None]:
     """Drive the Tuner; returns (interrupted, problem)."""
-    from orchestrator.cluster.connection import ClusterLost  # Ray is slow to import
-    from orchestrator.cluster.tuner import drive
+    with slow_imports():
+        from orchestrator.cluster.connection import ClusterLost
+        from orchestrator.cluster.tuner import drive
 
     def reported(plan: PackPlan, report: PackReport) -> None:
         ended = [folder.result(trial) for trial in report.ended]

@@ -7,6 +7,8 @@ import signal
 import torch
 from hypothesis import settings
 
+gc.disable()  # until all that tests need is imported: it would walk through that again and again
+
 torch.set_num_threads(1)  # Ray's workers need the cores too; threads that spin would starve them
 
 # What was started in the background ignores Ctrl-C, which tests send.
@@ -22,6 +24,6 @@ os.environ.setdefault("RAY_agent_register_timeout_ms", "600000")
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from walking through all that is imported, again and again."""
-    gc.collect()
+    """Keep the garbage collector from walking through all that is imported."""
     gc.freeze()
+    gc.enable()

@@ -23,10 +23,9 @@ import orchestrator.store.folder as files
 from arc_train.outcome import CurveRow, Outcome
 from arc_train.recipe import Halving
 from orchestrator import sweep
-from orchestrator.cluster import tuner
-from orchestrator.cluster import worker as workers
+from orchestrator.cluster import running_pack, tuner
 from orchestrator.cluster.attempts import Attempts
-from orchestrator.cluster.worker import RunningPack
+from orchestrator.cluster.running_pack import RunningPack
 from orchestrator.leaderboard import Source, board_of
 from orchestrator.leaderboard.board import Board
 from orchestrator.plan import Identity, Origin, halving
@@ -478,8 +477,8 @@ def installed(world: World) -> Iterator[None]:
             (sweep, "check_room", lambda *_: None),  # nor has the room on this machine's disks,
             (sweep, "locked", lambda *_: contextlib.nullcontext()),  # nor another driver
             (tuner, "drive", world.drive),
-            (workers, "torch", PlainCheckpoints),
-            (workers, "adapter_bytes", adapter),
+            (running_pack, "torch", PlainCheckpoints),
+            (running_pack, "adapter_bytes", adapter),
             (files, "write_atomically", world.write),
             (files, "named", named),
             (files, "result_text", text),

@@ -39,10 +39,11 @@ SPEC: dict[str, Any] = {
     },
     "training": {"epochs": 5, "warmup_epochs": 1},
     "finals": {"seeds": [0, 1]},
-    "resources": {"gpu": 0},  # the same on every machine
+    "resources": {"gpu": 0, "cpu": 1.5},  # of two: one worker, which trains on one thread
     "wandb": {"mode": "offline"},
 }
 TRIALS = 4 * (3 + 2)
+SIDE_BY_SIDE = {"gpu": 0, "cpu": 1}  # as resources: two workers
 CANARY = "c0ffee" * 7  # a secret of W&B's and of the hub's, which nobody should write anywhere
 
 

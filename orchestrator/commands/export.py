@@ -7,6 +7,7 @@ from pathlib import Path
 from arc_train.errors import InputError
 from orchestrator.commands.arguments import add_folder
 from orchestrator.commands.exit_codes import DONE
+from orchestrator.slow_imports import slow_imports
 
 EXAMPLE = "results/pets vit_base_patch16_224.augreg_in21k/arc/vtab/pets --out pets --fold"
 
@@ -41,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.push:
         check_can_push(options.push)
-    from orchestrator.export import export  # torch is slow to import
+    with slow_imports():
+        from orchestrator.export import export
 
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(options.out or scratch)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from arc_train.errors import InputError
 from orchestrator.commands.arguments import add_json, add_spec
 from orchestrator.commands.exit_codes import BAD_INPUT, DONE, FAILED_TRIALS, INTERRUPTED
+from orchestrator.slow_imports import slow_imports
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,13 +44,14 @@ def run(options: argparse.Namespace) -> int:
     leave_on_interrupt()  # before the slow imports, so that they can be interrupted too
     running_cluster()  # nothing is prepared for a cluster that can't be joined
 
-    from orchestrator import sweep
-    from orchestrator.commands.console import plain_console
-    from orchestrator.leaderboard.board import plain_board
-    from orchestrator.leaderboard.terminal import render
-    from orchestrator.progress import Progress
-    from orchestrator.spec import load
-    from orchestrator.store.folder import Unwritable
+    with slow_imports():
+        from orchestrator import sweep
+        from orchestrator.commands.console import plain_console
+        from orchestrator.leaderboard.board import plain_board
+        from orchestrator.leaderboard.terminal import render
+        from orchestrator.progress import Progress
+        from orchestrator.spec import load
+        from orchestrator.store.folder import Unwritable
 
     catch_interrupts()
     spec = load(options.spec, options.overrides)

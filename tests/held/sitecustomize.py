@@ -29,19 +29,19 @@ def _hold(pack: str) -> None:
         time.sleep(0.02)
 
 
-@when_imported("orchestrator.cluster.worker")
-def _wrap(worker: Any) -> None:
+@when_imported("orchestrator.cluster.running_pack")
+def _wrap(running_pack: Any) -> None:
     if os.environ.get("GPU_IN_NAME"):
-        cpu = worker.device_of(0)
-        worker.device_of = lambda gpus: cpu
+        cpu = running_pack.device_of(0)
+        running_pack.device_of = lambda gpus: cpu
 
-    @patch_function_wrapper(worker, "RunningPack.__init__")
+    @patch_function_wrapper(running_pack, "RunningPack.__init__")
     def init(wrapped: Any, pack: Any, arguments: Any, named: Any) -> None:
         if os.environ.get("HELD_AT") == "start":
             _hold(arguments[1].id)
         wrapped(*arguments, **named)
 
-    @patch_function_wrapper(worker, "RunningPack.advance")
+    @patch_function_wrapper(running_pack, "RunningPack.advance")
     def advance(wrapped: Any, pack: Any, arguments: Any, named: Any) -> dict[str, Any]:
         if os.environ.get("HELD_AT") != "start" and pack.run.epoch == 1:
             _hold(pack.plan.id)

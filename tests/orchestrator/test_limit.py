@@ -12,7 +12,7 @@ from rich.console import Console
 from arc_train.errors import InputError
 from orchestrator import sweep
 from orchestrator.cli import main
-from orchestrator.cluster.worker import RunningPack
+from orchestrator.cluster.running_pack import RunningPack
 from orchestrator.cost.preparation import preparation
 from orchestrator.cost.work import cost, task_sizes
 from orchestrator.progress import Progress

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from arc_train.errors import InputError
 from arc_train.tasks.cache import Entry
-from orchestrator.cluster.worker import RunningPack
+from orchestrator.cluster.running_pack import RunningPack
 from orchestrator.contents import Contents
 from orchestrator.leaderboard import board_of, source
 from orchestrator.progress import Progress

@@ -18,7 +18,7 @@ from rich.console import Console
 from arc_train import InputError
 from orchestrator import sweep
 from orchestrator.cli import main
-from orchestrator.cluster.worker import RunningPack
+from orchestrator.cluster.running_pack import RunningPack
 from orchestrator.plan import Identity
 from orchestrator.progress import Progress
 from orchestrator.search.studies import SweepSearch

@@ -16,7 +16,7 @@ from orchestrator.progress import Progress
 from orchestrator.spec import Spec
 from orchestrator.sweep import prepare
 from tests.gate import Gate, wait_until
-from tests.sweeps import TRIALS, Sweep, outcome
+from tests.sweeps import SIDE_BY_SIDE, TRIALS, Sweep, outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_cluster")]
 
@@ -32,6 +32,7 @@ def until_written(sweep: Sweep, count: int, gate: Gate, process: subprocess.Pope
 def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
     sweep: Sweep, gate: Gate, undisturbed: tuple[Sweep, tuple[int, str, str]]
 ) -> None:
+    sweep.write({**sweep.spec, "resources": SIDE_BY_SIDE})
     for count in (1, 8):
         process = sweep.start(gate=gate)
         until_written(sweep, count, gate, process)
@@ -142,7 +143,7 @@ def test_a_pack_that_can_not_start_says_why_on_a_new_worker_and_on_a_used_one(
             **sweep.spec,
             "methods": ["linear"],
             "search": {"trials": 2, "algorithm": "random", "halving": None},
-            "resources": {"gpu": 0, "cpu": 2, "max_failures": 1},  # one pack after the other
+            "resources": {**sweep.spec["resources"], "max_failures": 1},
         }
     )
     code, out, err = sweep.run()

@@ -11,9 +11,9 @@ from typing import Any
 from wrapt import patch_function_wrapper, when_imported
 
 
-@when_imported("orchestrator.cluster.worker")
-def _wrap(worker: Any) -> None:
-    @patch_function_wrapper(worker, "RunningPack.advance")
+@when_imported("orchestrator.cluster.running_pack")
+def _wrap(running_pack: Any) -> None:
+    @patch_function_wrapper(running_pack, "RunningPack.advance")
     def advance(wrapped: Any, pack: Any, arguments: Any, named: Any) -> Any:
         before = pack._saved_at
         report = wrapped(0)  # an epoch to a step
