@@ -51,7 +51,7 @@ SPEC: dict[str, Any] = {
     "training": {"epochs": 4, "warmup_epochs": 1},
     "finals": {"seeds": [0, 1]},
     "wandb": {"mode": "disabled"},
-    "resources": {"gpu": 0},
+    "resources": {"gpu": 0, "cpu": 1.5},  # of two: one worker
 }
 
 

@@ -41,6 +41,7 @@ search: {trials: 2, halving: null, algorithm: random}
 training: {epochs: 3, warmup_epochs: 0}
 finals: {seeds: [0]}
 wandb: {mode: disabled}
+resources: {cpu: 1.5}  # of two: one worker
 """
 
 

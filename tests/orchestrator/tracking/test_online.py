@@ -287,4 +287,5 @@ backbones: [arc_pico]
 search: {trials: 2, halving: null, algorithm: random}
 training: {epochs: 1, warmup_epochs: 0}
 finals: {seeds: [0]}
+resources: {cpu: 1.5}  # of two: one worker
 """
