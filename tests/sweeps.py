@@ -43,7 +43,6 @@ SPEC: dict[str, Any] = {
     "wandb": {"mode": "offline"},
 }
 TRIALS = 4 * (3 + 2)
-SIDE_BY_SIDE = {"gpu": 0, "cpu": 1}  # as resources: two workers
 CANARY = "c0ffee" * 7  # a secret of W&B's and of the hub's, which nobody should write anywhere
 
 
@@ -59,6 +58,10 @@ class Sweep:
     def write(self, spec: Mapping[str, Any]) -> None:
         self.spec = spec
         self.file.write_text(yaml.safe_dump(dict(spec)))
+
+    def use_two_workers(self) -> None:
+        """Train two packs side by side, where there are two cores."""
+        self.write({**self.spec, "resources": {"gpu": 0, "cpu": 1}})
 
     def command(self, *more: str) -> list[str]:
         """The command for a process of its own."""

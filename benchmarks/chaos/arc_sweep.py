@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.chaos.tally import Tally
 from benchmarks.chaos.victim import Victim
-from tests.sweeps import SIDE_BY_SIDE, TRIALS, Sweep, outcome
+from tests.sweeps import TRIALS, Sweep, outcome
 from tests.wandb_files import runs
 
 COSTS = ("seconds", "generated", "created", "updated", "images_per_second", "code", "digest")
@@ -26,7 +26,7 @@ class ArcSweep(Victim):
     def __init__(self, place: Path, cache: Path, seed: str, calm: Sweep | None) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.sweep = Sweep(place, cache)
-        self.sweep.write({**self.sweep.spec, "resources": SIDE_BY_SIDE})
+        self.sweep.use_two_workers()
         self._calm = calm or self.sweep
         super().__init__(place, self.sweep.folder, self.sweep.token, seed)
 

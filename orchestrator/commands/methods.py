@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands.arguments import add_json
 from orchestrator.commands.exit_codes import DONE
+from orchestrator.slow_imports import slow_imports
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,9 +25,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the methods; returns the exit code."""
-    from arc_train.methods import METHODS, recommended
-    from arc_train.methods.counts import counts
-    from orchestrator.commands.console import plain_console
+    with slow_imports():
+        from arc_train.methods import METHODS, recommended
+        from arc_train.methods.counts import counts
+        from orchestrator.commands.console import plain_console
 
     found = counts()
     if options.json:

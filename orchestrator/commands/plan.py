@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from arc_train.errors import InputError
 from orchestrator.commands.arguments import add_json, add_spec
 from orchestrator.commands.exit_codes import DONE
+from orchestrator.slow_imports import slow_imports
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,11 +32,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show what the sweep costs, beside the published protocol; returns the exit code."""
-    from arc_train import backbones
-    from orchestrator.commands.console import plain_console
-    from orchestrator.cost.preparation import preparation
-    from orchestrator.cost.work import cost, published_cost, task_sizes
-    from orchestrator.spec import load
+    with slow_imports():
+        from arc_train import backbones
+        from orchestrator.commands.console import plain_console
+        from orchestrator.cost.preparation import preparation
+        from orchestrator.cost.work import cost, published_cost, task_sizes
+        from orchestrator.spec import load
 
     spec = load(options.spec, options.overrides)
     sizes = task_sizes(spec)

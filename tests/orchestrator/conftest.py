@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.gate import Gate
-from tests.sweeps import SIDE_BY_SIDE, Sweep
+from tests.sweeps import Sweep
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def undisturbed(
 ) -> tuple[Sweep, tuple[int, str, str]]:
     """A sweep run to its end once, as a process of its own, and what the command said."""
     sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), cache)
-    sweep.write({**sweep.spec, "resources": SIDE_BY_SIDE})
+    sweep.use_two_workers()
     process = sweep.start()
     out, err = process.communicate()
     return sweep, (process.returncode, out, err)

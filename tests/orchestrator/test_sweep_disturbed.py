@@ -16,7 +16,7 @@ from orchestrator.progress import Progress
 from orchestrator.spec import Spec
 from orchestrator.sweep import prepare
 from tests.gate import Gate, wait_until
-from tests.sweeps import SIDE_BY_SIDE, TRIALS, Sweep, outcome
+from tests.sweeps import TRIALS, Sweep, outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_cluster")]
 
@@ -32,7 +32,7 @@ def until_written(sweep: Sweep, count: int, gate: Gate, process: subprocess.Pope
 def test_a_driver_killed_at_any_time_loses_and_doubles_nothing(
     sweep: Sweep, gate: Gate, undisturbed: tuple[Sweep, tuple[int, str, str]]
 ) -> None:
-    sweep.write({**sweep.spec, "resources": SIDE_BY_SIDE})
+    sweep.use_two_workers()
     for count in (1, 8):
         process = sweep.start(gate=gate)
         until_written(sweep, count, gate, process)
